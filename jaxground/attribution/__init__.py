@@ -1,0 +1,1 @@
+"""Explainers, one method family per module, one signature."""

@@ -1,0 +1,1 @@
+"""The one idea: the same function with another transpose. Imports jax alone."""

@@ -1,0 +1,1 @@
+"""Images, folders and sets as arrays."""

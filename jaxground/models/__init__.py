@@ -1,0 +1,1 @@
+"""NNX networks with taps named as in their papers."""

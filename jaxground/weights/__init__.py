@@ -1,0 +1,1 @@
+"""Readers of weight files, none of which executes code, and name maps."""
