@@ -1,0 +1,85 @@
+"""Gradients at the image, plain and with other rules at the ReLUs."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxground.attribution.signals import Classifier, backward
+from jaxground.core import DECONVNET, GRADIENT, GUIDED, Rules
+
+
+def gradient(
+    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+) -> Array:
+    """Returns how strongly each pixel moves the target's logit: max over channels of `|d s / d x|`.
+
+    Args:
+      f: Maps images `float[batch, height, width, channel]` to logits (before any softmax).
+      images: Preprocessed for `f`.
+      targets: Classes `int[batch]` or `int[batch, k]`, or a prior: the direction in logit space.
+      at: A tap, or `None` for the image, as published.
+
+    Returns:
+      `float[batch, h, w]`, or `[batch, k, h, w]`, non-negative, in logits per unit of the input.
+      The benchmarks smooth it afterwards (`maps.smooth`).
+
+    Raises:
+      TypeError: Images or logits are not floating point.
+      ValueError: A wrong shape, NaN pixels, a class out of range.
+      KeyError: No such tap.
+
+    Example:
+      >>> f = lambda x: x.mean((1, 2)) @ jnp.array([[4.0, 0.0], [-8.0, 0.0]])
+      >>> gradient(f, jnp.ones((1, 1, 2, 2)), jnp.array([0]))
+      Array([[[4., 4.]]], dtype=float32)
+
+    References:
+      Simonyan et al., Deep Inside Convolutional Networks, ICLR 2014 workshop.
+    """
+    return _strongest(f, images, targets, at, GRADIENT)
+
+
+def guided_backprop(
+    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+) -> Array:
+    """Returns the gradient with `p * 1[p > 0] * 1[x > 0]` at every ReLU, max over channels of `||`.
+
+    A ReLU is `jax.nn.relu` (or Flax's) or `max(x, 0)`. Arguments, result and errors are those of
+    `gradient`.
+
+    Example:
+      >>> import jax
+      >>> f = lambda x: -jax.nn.relu(x).sum((1, 2))
+      >>> guided_backprop(f, jnp.ones((1, 1, 2, 1)), jnp.array([0]))
+      Array([[[0., 0.]]], dtype=float32)
+
+    References:
+      Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR 2015 workshop.
+      (What Caffe-ExcitationBP calls `deconv` is this method.)
+    """
+    return _strongest(f, images, targets, at, GUIDED)
+
+
+def deconvnet(
+    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+) -> Array:
+    """Returns the deconvnet's reconstruction: `p * 1[p > 0]` at every ReLU, whatever its input.
+
+    Max-pooling is undone at the winners of the forward pass. Arguments, result and errors are
+    those of `gradient`.
+
+    Example:
+      >>> import jax
+      >>> f = lambda x: jax.nn.relu(x).sum((1, 2))
+      >>> deconvnet(f, -jnp.ones((1, 1, 2, 1)), jnp.array([0]))
+      Array([[[1., 1.]]], dtype=float32)
+
+    References:
+      Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
+    """
+    return _strongest(f, images, targets, at, DECONVNET)
+
+
+def _strongest(f, images, targets, at, rules: Rules) -> Array:
+    signals = backward(f, images, targets, at=at, rules=rules)
+    return signals.per_target(jnp.abs(signals.values).max(-1))

@@ -1,0 +1,180 @@
+"""From a prior at the output to the mass at any tap, in one backward pass."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxground.core.rules import EXCITATION, LINEAR_MAPS, Rule, Rules, contrast
+from jaxground.core.taps import slot_of, taps
+from jaxground.core.transform import Program, describe, evaluate, trace
+
+
+class Grounding(NamedTuple):
+    """A forward pass, ready to be grounded.
+
+    Attributes:
+      outputs: The value of `f(x)`.
+      activations: The values where the mass will be read: `x` itself, the tapped array, or a dict
+        of tapped arrays.
+      pull: Takes the prior, shaped like `outputs`, to the mass, shaped like `activations`. It is
+        linear: `jax.vmap(pull)` grounds many priors on one forward pass.
+    """
+
+    outputs: Any
+    activations: Any
+    pull: Callable[[Any], Any]
+
+
+def ground(
+    f: Callable[..., Any],
+    x: Any,
+    *,
+    at: str | Sequence[str] | None = None,
+    rules: Rules = EXCITATION,
+    contrastive: bool = False,
+) -> Grounding:
+    """Returns the outputs of `f` at `x`, and the pullback of the mass to the taps `at`.
+
+    Only the part of the network above the taps is differentiated and needs rules.
+
+    Args:
+      f: Any function that JAX can trace; what it closes over is weight.
+      x: The input: an array, or any tree of them.
+      at: A tap, several, or `None` for the input itself.
+      rules: The table of the method.
+      contrastive: Subtract the mass of the dual unit, that of the negated weights of the last
+        weighted linear maps (Zhang et al., ECCV 2016, section 3.3). The mass is then signed.
+
+    Raises:
+      KeyError: There is no such tap; the message lists those that are there.
+      MissingRuleError: An operation without rule lies between tap and output.
+      ValueError: `contrastive`, and no weighted linear map feeds the output.
+
+    Example:
+      >>> from jaxground.core import tap
+      >>> f = lambda x: tap(jax.nn.relu(x), "hidden") @ jnp.array([[2.0, -1.0], [1.0, 1.0]])
+      >>> outputs, hidden, pull = ground(f, jnp.array([[3.0, 1.0]]), at="hidden")
+      >>> pull(jnp.array([[0.0, 1.0]]))
+      Array([[0., 1.]], dtype=float32)
+    """
+    program, tree = trace(f, rules, x)
+    names = (at,) if isinstance(at, str) else tuple(at or ())
+    slots = {name: slot_of(program, name) for name in names}
+    overrides = _duals(program, rules) if contrastive else {}
+
+    if at is None:
+
+        def of_input(x):
+            outputs, _ = evaluate(program, jax.tree.leaves(x), rules, overrides=overrides)
+            return jax.tree.unflatten(tree, outputs)
+
+        outputs, pull = jax.vjp(of_input, x)
+        return Grounding(outputs, x, lambda prior: pull(prior)[0])
+
+    def of_probes(probes):
+        outputs, values = evaluate(
+            program,
+            jax.tree.leaves(x),
+            rules,
+            probes={slots[name]: probe for name, probe in probes.items()},
+            overrides=overrides,
+            read=[slots[name] for name in probes],
+        )
+        return jax.tree.unflatten(tree, outputs), dict(zip(probes, values, strict=True))
+
+    shapes = {name: program.shapes[slot] for name, slot in slots.items()}
+    zeros = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    outputs, pull, activations = jax.vjp(of_probes, zeros, has_aux=True)
+    if isinstance(at, str):
+        return Grounding(outputs, activations[at], lambda prior: pull(prior)[0][at])
+    return Grounding(outputs, activations, lambda prior: pull(prior)[0])
+
+
+def _duals(program: Program, rules: Rules) -> dict[int, Rule]:
+    """Returns the contrastive rules of the weighted linear maps nearest the output.
+
+    Found by walking back from the output over everything else: biases, activations, pooling.
+    """
+    active = program.dependents(program.inputs)
+    writer = {slot: step for step in program.walk() for slot in step.outputs}
+    found: dict[int, Rule] = {}
+    visited: set[int] = set()
+    pending = [s for s in program.outputs if s in active]
+    while pending:
+        slot = pending.pop()
+        step = writer.get(slot)
+        if slot in visited or step is None:
+            continue
+        visited.add(slot)
+        signals = [s for s in step.inputs if s in active]
+        if step.key in LINEAR_MAPS and len(signals) == 1:
+            found[step.outputs[0]] = contrast(rules[step.key])
+        elif step.key in ("scan", "cond", "while"):
+            raise ValueError(
+                "contrastive grounding found a loop before any weighted linear map: "
+                f"{describe(step.equation)}. Apply the classifier after the loop."
+            )
+        else:
+            pending += signals
+    if not found:
+        raise ValueError(
+            "contrastive grounding needs a weighted linear map (a dense layer or a convolution) "
+            "between input and output, whose negated weights make the dual unit; there is none."
+        )
+    return found
+
+
+class Mass(NamedTuple):
+    """Conservation at one tap.
+
+    Attributes:
+      kept: `float32[batch]`, the sum of the mass at the tap.
+      lost: `float32[batch]`, the mass of the prior less `kept`: what parents without excitatory
+        child dropped on the way, if every path from the output to the input crosses the tap, as
+        for all taps of our models. On a branch it is what took the other branches, too.
+    """
+
+    kept: Array
+    lost: Array
+
+
+def mass(
+    f: Callable[[Array], Array],
+    x: Array,
+    prior: Array,
+    *,
+    at: Sequence[str] | None = None,
+    rules: Rules = EXCITATION,
+    contrastive: bool = False,
+) -> dict[str, Mass]:
+    """Returns how much of the prior arrives at each tap, and how much was lost above it.
+
+    Args:
+      f: Maps `[batch, ...]` to `[batch, ...]`.
+      x: The input.
+      prior: The mass at the output, shaped like `f(x)`.
+      at: Taps to report, by default all of them, from input to output.
+      rules: The table of the method.
+      contrastive: As for `ground`.
+
+    Returns:
+      `{tap: Mass}`, from one forward and one backward pass.
+
+    Example:
+      >>> from jaxground.core import tap
+      >>> f = lambda x: tap(x, "x") @ jnp.array([[1.0, -1.0], [3.0, -2.0]])
+      >>> mass(f, jnp.ones((1, 2)), jnp.array([[0.5, 0.5]]))["x"]
+      Mass(kept=Array([0.5], dtype=float32), lost=Array([0.5], dtype=float32))
+    """
+    names = tuple(taps(f, x)) if at is None else tuple(at)
+    _, _, pull = ground(f, x, at=names, rules=rules, contrastive=contrastive)
+    total = _per_example(prior)
+    kept = {name: _per_example(m) for name, m in pull(prior).items()}
+    return {name: Mass(k, total - k) for name, k in kept.items()}
+
+
+def _per_example(mass: Array) -> Array:
+    return mass.astype(jnp.float32).sum(tuple(range(1, mass.ndim)))
