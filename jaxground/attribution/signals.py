@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxground.core import Rules, ground
@@ -78,7 +79,7 @@ def check_images(images: ArrayLike) -> Array:
         )
     if images.shape[0] == 0:
         raise ValueError(f"images must hold at least one image, got shape {images.shape}")
-    if not isinstance(images, jax.core.Tracer):
+    if not isinstance(images, Tracer):
         finite = jnp.isfinite(jnp.asarray(images)).all(axis=(1, 2, 3))
         if not bool(finite.all()):
             raise ValueError(f"images {_listed(~finite)} have NaN or infinite pixels")
@@ -132,7 +133,7 @@ def prior(outputs: Array, targets: ArrayLike) -> tuple[Array, bool]:
         )
     if targets.ndim not in (1, 2):
         raise ValueError(f"targets must be int[batch] or int[batch, k], got shape {targets.shape}")
-    if not isinstance(targets, jax.core.Tracer) and targets.size:
+    if not isinstance(targets, Tracer) and targets.size:
         outside = np.unique(np.asarray(targets)[(targets < 0) | (targets >= classes)])
         if outside.size:
             raise ValueError(

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxground.core.rules import EXCITATION, LINEAR_MAPS, Rule, Rules, contrast
+from jaxground.core.program import Program, describe
+from jaxground.core.rules import Rule, contrast
+from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Rules
 from jaxground.core.taps import slot_of, taps
-from jaxground.core.transform import Program, describe, evaluate, trace
+from jaxground.core.transform import evaluate, trace
 
 
 class Grounding(NamedTuple):

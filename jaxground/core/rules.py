@@ -2,7 +2,7 @@
 
 A *rule* is a function `rule(operation, mass)`. It sees one operation of the network (the primitive,
 its operands, which of them are active) and the mass at its output, and returns the mass of each
-operand, `None` for those that take none. A saliency method is a table of rules, `Rules`.
+operand, `None` for those that take none. A saliency method is a table of rules (`tables.Rules`).
 
 Words, as in Zhang et al. (ECCV 2016): a *parent* is a unit nearer the output, a *child* one nearer
 the input; the mass of a unit is its marginal winning probability; the *prior* is the mass at the
@@ -11,14 +11,12 @@ output. `active` operands depend on what is being grounded; the others are weigh
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 
 
 class MissingRuleError(NotImplementedError):
@@ -279,185 +277,3 @@ def _pull(apply, operands, active, mass) -> Masses:
 
     received = iter(jax.vjp(of_active, *chosen)[1](mass))
     return [next(received) if a else None for a in active]
-
-
-class Linear(NamedTuple):
-    """The history of a sum of linear maps.
-
-    Attributes:
-      excitation: Computes the sum of `op(x+, w+)` over the maps.
-      addends: What else was added: harmless if inactive (a bias).
-    """
-
-    excitation: Partial
-    addends: tuple[Array, ...]
-
-
-def twin(
-    apply: Callable[..., Any],
-    rule: Rule,
-    *,
-    gates: tuple[bool, ...] | None = None,
-    linears: tuple[Linear | None, ...] = (),
-    description: str = "this function",
-) -> Callable[..., Any]:
-    """Returns `apply` with `rule` in place of its transpose.
-
-    JAX itself says which operands are active: they are those perturbed by the differentiation.
-
-    Args:
-      apply: A function of arrays.
-      rule: See the head of this module.
-      gates: Which operands are gates; none if omitted.
-      linears: Per operand its `Linear` history or `None`; filled in by `excite`.
-      description: What to call the operation in errors.
-
-    Returns:
-      A function with the values of `apply`.
-
-    >>> relu = twin(jax.nn.relu, rectified)
-    >>> jax.vjp(relu, jnp.array([-1.0, 2.0]))[1](jnp.array([1.0, -1.0]))
-    (Array([1., 0.], dtype=float32),)
-    """
-
-    @jax.custom_vjp
-    def twinned(operands, linears):
-        del linears
-        return apply(*operands)
-
-    def forward(operands, linears):
-        active = tuple(x.perturbed for x in operands)
-        linears = tuple(linears) or (None,) * len(operands)
-        pure = [x if x is not None and not _perturbed(x.addends) else None for x in linears]
-        excitation = [x if x is None else _values(x.excitation) for x in pure]
-        values = tuple(x.value for x in operands)
-        flags = gates or (False,) * len(active)
-        if rule is refuse and any(active):
-            rule(Operation(apply, values, active, flags, (), description), values[0])
-        pullback = functools.partial(_pullback, rule, apply, active, flags, description)
-        return apply(*values), Partial(pullback, values, excitation)
-
-    twinned.defvjp(
-        forward,
-        lambda pullback, mass: (tuple(pullback(mass)), None),
-        symbolic_zeros=True,
-    )
-    return lambda *operands: twinned(operands, linears)
-
-
-def _pullback(rule, apply, active, gates, description, values, excitation, mass):
-    operation = Operation(apply, values, active, gates, tuple(excitation), description)
-    return rule(operation, mass)
-
-
-def _perturbed(leaves) -> bool:
-    return any(
-        x.perturbed for x in jax.tree.leaves(leaves, is_leaf=lambda x: hasattr(x, "perturbed"))
-    )
-
-
-def _values(tree):
-    return jax.tree.map(lambda x: x.value, tree, is_leaf=lambda x: hasattr(x, "perturbed"))
-
-
-def linear_map(f: Callable[..., Array]) -> Callable[..., Array]:
-    """Returns `f`, known to the tables as one linear map of its operands.
-
-    For a function that is linear in its signal and in its weights but is computed by many
-    primitives (shifted sums, a Fourier transform, a kernel): the rules then see one operation.
-
-    >>> @linear_map
-    ... def mix(x, w):
-    ...     return x * w[0] + jnp.roll(x, 1) * w[1]
-    >>> mix(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0]))
-    Array([3., 3.], dtype=float32)
-    """
-
-    def linear_map(*operands):
-        return f(*operands)
-
-    return functools.wraps(f)(jax.jit(linear_map))
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """A saliency method: a rule per operation, and one for all others.
-
-    A key is a primitive (`lax.tanh_p`), its name (`"tanh"`), or the name of a jitted function or
-    one with a derivative of its own, followed by brackets (`"silu()"`): such a call is then one
-    operation. Tables are data: `table | {key: rule}` is a table.
-
-    >>> from jax import lax
-    >>> sorted(Rules({lax.tanh_p: pass_through}, refuse) | {"silu()": pass_through})
-    ['silu()', 'tanh']
-    """
-
-    table: Mapping[str, Rule]
-    default: Rule
-
-    def __init__(self, table: Mapping[Any, Rule], default: Rule):
-        """Normalises the keys of `table` to names."""
-        named = {key if isinstance(key, str) else key.name: rule for key, rule in table.items()}
-        object.__setattr__(self, "table", MappingProxyType(named))
-        object.__setattr__(self, "default", default)
-
-    def __or__(self, other: Mapping[Any, Rule]) -> "Rules":
-        """Returns this table with the entries of `other` in place of its own."""
-        return Rules({**self.table, **Rules(other, self.default).table}, self.default)
-
-    def __iter__(self):
-        """Iterates over the keys."""
-        return iter(self.table)
-
-    def __getitem__(self, key: str) -> Rule:
-        """Returns the rule of `key`, the default if it has none."""
-        return self.table.get(key, self.default)
-
-    def __contains__(self, key: str) -> bool:
-        """Says whether `key` has a rule of its own."""
-        return key in self.table
-
-
-LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "linear_map()"})
-_SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
-_ELEMENTWISE = """
-    mul tanh logistic erf erf_inv exp exp2 expm1 log log1p rsqrt sqrt cbrt square integer_pow pow
-    abs clamp
-""".split()
-_STRUCTURE = """
-    reshape transpose squeeze broadcast_in_dim concatenate pad slice dynamic_slice gather
-    dynamic_update_slice scatter rev split stack unstack tile select_n convert_element_type copy
-    copy_p reduce_precision stop_gradient optimization_barrier device_put sharding_constraint
-    reshard mesh_cast pvary pcast max reduce_max reduce_window_max cummax sort sign floor ceil round
-""".split()
-
-EXCITATION = Rules(
-    dict.fromkeys(_STRUCTURE, transpose)
-    | dict.fromkeys(_ELEMENTWISE, pass_through)
-    | dict.fromkeys((*LINEAR_MAPS, *_SUMS), share)
-    | {
-        "add": join,
-        "add_any": join,
-        "sub": subtract,
-        "neg": negate,
-        "div": quotient,
-        "min": winner,
-    },
-    default=refuse,
-)
-"""Excitation Backprop (Zhang et al., ECCV 2016), children clamped at zero: a sub-probability."""
-
-CAFFE = EXCITATION | (
-    dict.fromkeys((*LINEAR_MAPS, *_SUMS), share_signed)
-    | {"add": join_signed, "add_any": join_signed}
-)
-"""Excitation Backprop as the authors' Caffe code computes it: children of either sign."""
-
-GRADIENT = Rules({}, default=transpose)
-"""The gradient: JAX's own transpose of everything (Simonyan et al., ICLR 2014 workshop)."""
-
-GUIDED = GRADIENT | {"relu()": gradient_of_positive, "max": gradient_of_positive}
-"""Guided backprop (Springenberg et al., ICLR 2015 workshop): `jax.nn.relu` or `max(x, 0)`."""
-
-DECONVNET = GRADIENT | {"relu()": rectified, "max": rectified}
-"""The deconvnet (Zeiler and Fergus, ECCV 2014), with the forward winners of max-pooling."""

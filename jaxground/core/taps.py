@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxground.core.rules import EXCITATION, LINEAR_MAPS
-from jaxground.core.transform import Program, describe, names_in_loops, trace
+from jaxground.core.program import Program, describe, names_in_loops
+from jaxground.core.tables import EXCITATION, LINEAR_MAPS
+from jaxground.core.transform import trace
 
 
 def tap(x: jax.Array, name: str) -> jax.Array:

@@ -1,41 +1,27 @@
 """The interpreter: `excite(f)` is `f` with another transpose.
 
-The jaxpr of `f` is linked into a `Program`: one flat list of steps over numbered slots, with every
-call (`jit`, custom derivatives) inlined, so that taps, the last weighted linear map and histories
-of values are found by walking a list. Evaluating a program re-emits every step *forward*, some of
-them as `custom_vjp` twins whose backward pass is a rule of the table. JAX's own reverse mode then
-does fan-out sums, scan, cond, remat, vmap and sharding. There is no backward interpreter here.
-
-This is the only module that imports `jax.extend`, which JAX does not promise to keep: no private
-parameter of a primitive is read, a jaxpr is rewritten wherever it is found in `params`.
+Evaluating a program re-emits every step *forward*, some of them as `custom_vjp` twins whose
+backward pass is a rule of the table. JAX's own reverse mode then does fan-out sums, scan, cond,
+remat, vmap and sharding. There is no backward interpreter here. No private parameter of a primitive
+is read: a jaxpr is rewritten wherever it is found in `params`.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend import source_info_util
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.core import Tracer
 from jax.tree_util import Partial
 
-from jaxground.core.rules import (
-    EXCITATION,
-    LINEAR_MAPS,
-    Linear,
-    Rule,
-    Rules,
-    transpose,
-    twin,
-)
+from jaxground.core.program import Program, Step, at_source, describe, link, rewrite, walk
+from jaxground.core.rules import Rule, transpose
+from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Rules
+from jaxground.core.twins import Linear, twin
 
-_CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
-_CUSTOM_DERIVATIVES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
-_REMAT = frozenset({"remat2", "checkpoint"})
 _LOOPS = frozenset({"scan", "cond"})
 # What keeps a gate a gate and a sum of linear maps one: reshaping; a gate may be scaled, too.
 _RESHAPING = frozenset(
@@ -43,127 +29,6 @@ _RESHAPING = frozenset(
     "convert_element_type copy copy_p reduce_precision name".split()
 )
 _SCALING = frozenset({"add", "sub", "mul", "div", "neg"})
-
-
-class Step(NamedTuple):
-    """One operation of a program.
-
-    Attributes:
-      equation: The equation of the jaxpr: primitive, parameters, source.
-      key: Its key in a table: the primitive's name, or `name()` for a call kept whole.
-      inputs: Slots read.
-      outputs: Slots written.
-      scope: Path of the modules it stems from (Linen and Haiku name their scopes).
-      body: The steps of a rematerialised region, over the same slots.
-    """
-
-    equation: Any
-    key: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    scope: str
-    body: "tuple[Step, ...]"
-
-
-class Program(NamedTuple):
-    """A jaxpr as a flat list of steps over numbered slots."""
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    steps: tuple[Step, ...]
-    constants: dict[int, Any]
-    shapes: dict[int, Any]
-
-    def walk(self) -> Iterator[Step]:
-        """Yields every step in order, those of rematerialised regions in place of the region."""
-        yield from _walk(self.steps)
-
-    def dependents(self, slots: Sequence[int]) -> set[int]:
-        """Returns `slots` and all slots computed from them."""
-        reached = set(slots)
-        for step in self.walk():
-            if not reached.isdisjoint(step.inputs):
-                reached.update(step.outputs)
-        return reached
-
-
-def _walk(steps: Sequence[Step]) -> Iterator[Step]:
-    for step in steps:
-        if step.body:
-            yield from _walk(step.body)
-        else:
-            yield step
-
-
-def link(jaxpr: Any, rules: Rules) -> Program:
-    """Returns the program of a closed jaxpr; calls with a rule of their own stay whole."""
-    slots = itertools.count()
-    program = Program((), (), (), {}, {})
-
-    def allot(variable) -> int:
-        slot = next(slots)
-        program.shapes[slot] = variable.aval
-        return slot
-
-    def inline(jaxpr, constants, inputs, scope):
-        where = dict(zip(jaxpr.invars, inputs, strict=True))
-
-        def constant(variable, value):
-            slot = allot(variable)
-            program.constants[slot] = value
-            return slot
-
-        def read(atom):
-            return constant(atom, atom.val) if isinstance(atom, Literal) else where[atom]
-
-        where.update({v: constant(v, c) for v, c in zip(jaxpr.constvars, constants, strict=True)})
-        steps = []
-        for equation in jaxpr.eqns:
-            read_slots = tuple(map(read, equation.invars))
-            path = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
-            call, key = _called(equation), _key(equation, rules)
-            remat = equation.primitive.name in _REMAT
-            if call is not None and not key.endswith("()"):
-                inner, outputs = inline(call.jaxpr, call.consts, read_slots, path)
-            elif remat:
-                body = equation.params["jaxpr"]
-                inner, outputs = inline(
-                    getattr(body, "jaxpr", body), getattr(body, "consts", ()), read_slots, path
-                )
-                inner = [Step(equation, key, read_slots, outputs, path, tuple(inner))]
-            else:
-                outputs = tuple(map(allot, equation.outvars))
-                inner = [Step(equation, key, read_slots, outputs, path, ())]
-            steps += inner
-            where.update(zip(equation.outvars, outputs, strict=True))
-        return steps, tuple(map(read, jaxpr.outvars))
-
-    inputs = tuple(map(allot, jaxpr.jaxpr.invars))
-    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "")
-    return program._replace(inputs=inputs, outputs=outputs, steps=tuple(steps))
-
-
-def _called(equation):
-    """Returns the closed jaxpr of a call whose boundary carries no meaning, else `None`."""
-    if equation.primitive.name == "call_hi_primitive":  # behind jax_custom_jvp3 in JAX 0.12
-        return equation.params["_prim"].traced.jaxpr
-    if equation.primitive.name in _CALLS:
-        return equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
-    return None
-
-
-def _key(equation, rules: Rules) -> str:
-    """Returns the key of an equation in the table: `name()` for a call that stays whole."""
-    name, call = equation.primitive.name, _called(equation)
-    if call is None:
-        return name
-    function = equation.params.get("name") or call.jaxpr.debug_info.func_name
-    if f"{function}()" in rules:
-        return f"{function}()"
-    # A derivative that its author wrote by hand belongs to JAX's transpose.
-    if rules.default is transpose and name in _CUSTOM_DERIVATIVES:
-        return f"{name}()"
-    return name
 
 
 class _Value(NamedTuple):
@@ -209,7 +74,7 @@ def _run(steps, values, rules, probes, overrides):
         if step.body:
             _run_rematerialised(step, values, rules, probes, overrides)
             continue
-        with source_info_util.user_context(step.equation.source_info.traceback):
+        with at_source(step):
             results = _emit(step, [values[s] for s in step.inputs], rules, overrides)
         for slot, value in zip(step.outputs, results, strict=True):
             values[slot] = value._replace(array=_probed(value.array, probes.get(slot)))
@@ -217,7 +82,7 @@ def _run(steps, values, rules, probes, overrides):
 
 def _run_rematerialised(step, values, rules, probes, overrides):
     """Evaluates a rematerialised region inside `jax.checkpoint`; probes come in as arguments."""
-    body = tuple(_walk(step.body))
+    body = tuple(walk(step.body))
     produced = {s for inner in body for s in inner.outputs}
     needed = {s for inner in body for s in inner.inputs} - produced
     needed = tuple(sorted(needed | (set(step.outputs) - produced)))
@@ -243,7 +108,7 @@ def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_
     name = equation.primitive.name
     rule = overrides.get(step.outputs[0], rules[step.key]) if step.outputs else transpose
     loop = name in _LOOPS
-    params = _rewrite(equation.params, rules) if loop and rules.table else equation.params
+    params = _excited_params(equation.params, rules) if loop and rules.table else equation.params
     bind = functools.partial(equation.primitive.bind, **equation.primitive.get_bind_params(params))
     smooth = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars)
     if loop or name == "name" or rule is transpose or not smooth:
@@ -277,7 +142,7 @@ def _is_gate(key: str, operands: list[_Value]) -> bool:
     gates = [v.gate for v in operands]
     if key in _RESHAPING:
         return bool(gates) and gates[0]
-    fixed = [v.gate or not isinstance(v.array, jax.core.Tracer) for v in operands]
+    fixed = [v.gate or not isinstance(v.array, Tracer) for v in operands]
     return key in _SCALING and sum(gates) == 1 and all(fixed)
 
 
@@ -314,35 +179,6 @@ def _total(*excitations):
     return functools.reduce(jnp.add, (e() for e in excitations))
 
 
-def names_in_loops(program: Program) -> list[str]:
-    """Returns the names of taps inside scan, cond and while, where no probe can reach them."""
-
-    def names(jaxpr):
-        for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-            if equation.primitive.name == "name":
-                yield equation.params["name"]
-            for value in equation.params.values():
-                for inner in _jaxprs(value):
-                    yield from names(inner)
-
-    loops = (step for step in program.walk() if step.equation.primitive.name != "name")
-    found = (
-        name
-        for step in loops
-        for value in step.equation.params.values()
-        for inner in _jaxprs(value)
-        for name in names(inner)
-    )
-    return list(dict.fromkeys(found))
-
-
-def describe(equation) -> str:
-    """Returns an equation in words: primitive, operand shapes, the user's file and line."""
-    shapes = ", ".join(v.aval.str_short() for v in equation.invars)
-    where = source_info_util.summarize(equation.source_info)
-    return f"`{equation.primitive.name}` ({shapes}), at {where}"
-
-
 @jax.custom_vjp
 def _probe(x, probe):
     del probe
@@ -356,24 +192,15 @@ def _probed(x, probe):
     return x if probe is None else _probe(x, probe)
 
 
-def _jaxprs(value) -> list:
-    values = value if type(value) is tuple else (value,)
-    return [v for v in values if isinstance(v, (Jaxpr, ClosedJaxpr))]
+def _excited_params(params: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    """Returns the parameters of a loop with its bodies excited."""
 
-
-def _rewrite(params: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """Returns `params` with every jaxpr in them excited; looks at no other parameter."""
-
-    def rewritten(value):
-        if type(value) is tuple:
-            return tuple(map(rewritten, value))
-        if not isinstance(value, (Jaxpr, ClosedJaxpr)):
-            return value
-        program = link(value, rules)
-        shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in value.jaxpr.invars]
+    def excited(jaxpr):
+        program = link(jaxpr, rules)
+        shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.jaxpr.invars]
         return jax.make_jaxpr(lambda *xs: evaluate(program, xs, rules)[0])(*shapes)
 
-    return {k: rewritten(v) if _jaxprs(v) else v for k, v in params.items()}
+    return rewrite(params, excited)
 
 
 def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., Any]:

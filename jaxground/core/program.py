@@ -1,0 +1,192 @@
+"""A jaxpr as a flat list of steps, so that it can be searched and re-emitted.
+
+Every call (`jit`, custom derivatives) is inlined, so that taps, the last weighted linear map and
+histories of values are found by walking a list. This is the only module that imports `jax.extend`,
+which JAX does not promise to keep.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from jaxground.core.rules import transpose
+from jaxground.core.tables import Rules
+
+_CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
+_CUSTOM_DERIVATIVES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
+_REMAT = frozenset({"remat2", "checkpoint"})
+
+
+class Step(NamedTuple):
+    """One operation of a program.
+
+    Attributes:
+      equation: The equation of the jaxpr: primitive, parameters, source.
+      key: Its key in a table: the primitive's name, or `name()` for a call kept whole.
+      inputs: Slots read.
+      outputs: Slots written.
+      scope: Path of the modules it stems from (Linen and Haiku name their scopes).
+      body: The steps of a rematerialised region, over the same slots.
+    """
+
+    equation: Any
+    key: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    scope: str
+    body: "tuple[Step, ...]"
+
+
+class Program(NamedTuple):
+    """A jaxpr as a flat list of steps over numbered slots."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    steps: tuple[Step, ...]
+    constants: dict[int, Any]
+    shapes: dict[int, Any]
+
+    def walk(self) -> Iterator[Step]:
+        """Yields every step in order, those of rematerialised regions in place of the region."""
+        yield from walk(self.steps)
+
+    def dependents(self, slots: Sequence[int]) -> set[int]:
+        """Returns `slots` and all slots computed from them."""
+        reached = set(slots)
+        for step in self.walk():
+            if not reached.isdisjoint(step.inputs):
+                reached.update(step.outputs)
+        return reached
+
+
+def walk(steps: Sequence[Step]) -> Iterator[Step]:
+    """Yields steps in order, those of rematerialised regions in place of the region."""
+    for step in steps:
+        if step.body:
+            yield from walk(step.body)
+        else:
+            yield step
+
+
+def link(jaxpr: Any, rules: Rules) -> Program:
+    """Returns the program of a closed jaxpr; calls with a rule of their own stay whole."""
+    slots = itertools.count()
+    program = Program((), (), (), {}, {})
+
+    def allot(variable) -> int:
+        slot = next(slots)
+        program.shapes[slot] = variable.aval
+        return slot
+
+    def inline(jaxpr, constants, inputs, scope):
+        where = dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def constant(variable, value):
+            slot = allot(variable)
+            program.constants[slot] = value
+            return slot
+
+        def read(atom):
+            return constant(atom, atom.val) if isinstance(atom, Literal) else where[atom]
+
+        where.update({v: constant(v, c) for v, c in zip(jaxpr.constvars, constants, strict=True)})
+        steps = []
+        for equation in jaxpr.eqns:
+            read_slots = tuple(map(read, equation.invars))
+            path = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+            call, key = _called(equation), _key(equation, rules)
+            remat = equation.primitive.name in _REMAT
+            if call is not None and not key.endswith("()"):
+                inner, outputs = inline(call.jaxpr, call.consts, read_slots, path)
+            elif remat:
+                body = equation.params["jaxpr"]
+                inner, outputs = inline(
+                    getattr(body, "jaxpr", body), getattr(body, "consts", ()), read_slots, path
+                )
+                inner = [Step(equation, key, read_slots, outputs, path, tuple(inner))]
+            else:
+                outputs = tuple(map(allot, equation.outvars))
+                inner = [Step(equation, key, read_slots, outputs, path, ())]
+            steps += inner
+            where.update(zip(equation.outvars, outputs, strict=True))
+        return steps, tuple(map(read, jaxpr.outvars))
+
+    inputs = tuple(map(allot, jaxpr.jaxpr.invars))
+    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "")
+    return program._replace(inputs=inputs, outputs=outputs, steps=tuple(steps))
+
+
+def _called(equation):
+    """Returns the closed jaxpr of a call whose boundary carries no meaning, else `None`."""
+    if equation.primitive.name == "call_hi_primitive":  # behind jax_custom_jvp3 in JAX 0.12
+        return equation.params["_prim"].traced.jaxpr
+    if equation.primitive.name in _CALLS:
+        return equation.params.get("call_jaxpr", equation.params.get("jaxpr"))
+    return None
+
+
+def _key(equation, rules: Rules) -> str:
+    """Returns the key of an equation in the table: `name()` for a call that stays whole."""
+    name, call = equation.primitive.name, _called(equation)
+    if call is None:
+        return name
+    function = equation.params.get("name") or call.jaxpr.debug_info.func_name
+    if f"{function}()" in rules:
+        return f"{function}()"
+    # A derivative that its author wrote by hand belongs to JAX's transpose.
+    if rules.default is transpose and name in _CUSTOM_DERIVATIVES:
+        return f"{name}()"
+    return name
+
+
+def names_in_loops(program: Program) -> list[str]:
+    """Returns the names of taps inside scan, cond and while, where no probe can reach them."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "name":
+                yield equation.params["name"]
+            for value in equation.params.values():
+                for inner in _jaxprs(value):
+                    yield from names(inner)
+
+    loops = (step for step in program.walk() if step.equation.primitive.name != "name")
+    found = (
+        name
+        for step in loops
+        for value in step.equation.params.values()
+        for inner in _jaxprs(value)
+        for name in names(inner)
+    )
+    return list(dict.fromkeys(found))
+
+
+def describe(equation) -> str:
+    """Returns an equation in words: primitive, operand shapes, the user's file and line."""
+    shapes = ", ".join(v.aval.str_short() for v in equation.invars)
+    where = source_info_util.summarize(equation.source_info)
+    return f"`{equation.primitive.name}` ({shapes}), at {where}"
+
+
+def _jaxprs(value) -> list:
+    values = value if type(value) is tuple else (value,)
+    return [v for v in values if isinstance(v, (Jaxpr, ClosedJaxpr))]
+
+
+def rewrite(params: Mapping[str, Any], rewritten: Callable[[Any], Any]) -> dict[str, Any]:
+    """Returns the parameters of a loop with every jaxpr in them rewritten; reads no other one."""
+
+    def each(value):
+        if type(value) is tuple:
+            return tuple(map(each, value))
+        return rewritten(value) if isinstance(value, Jaxpr | ClosedJaxpr) else value
+
+    return {k: each(v) if _jaxprs(v) else v for k, v in params.items()}
+
+
+def at_source(step: Step):
+    """Returns a context in which new equations carry the user's file and line of `step`."""
+    return source_info_util.user_context(step.equation.source_info.traceback)

@@ -1,0 +1,106 @@
+"""Compiled explainers: weights as arguments, and what depends on weights alone computed once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxground.core.program import Program, link
+from jaxground.core.tables import GRADIENT
+from jaxground.core.transform import evaluate
+
+
+def prepare(
+    method: Callable[..., Any], f: Callable[..., Any], **options: Any
+) -> Callable[..., Any]:
+    """Returns `method(f, ..., **options)` compiled, with the weights of `f` taken out of it.
+
+    A jitted function that closes over weights hands them to XLA as constants, which it folds for
+    minutes. Here everything `f` closes over, whatever its framework, is found in the jaxpr and
+    becomes an argument; and steps that depend on weights alone, such as clipping them at zero, run
+    once per set of shapes instead of at each call (at batch 1 half the time of VGG-16).
+
+    Args:
+      method: An explainer, `method(f, *arrays, **options)`, or any traceable function.
+      f: The model. Its weights are those of the first call: prepare again after an update.
+      **options: Passed on to `method`.
+
+    Returns:
+      A function of the arrays. It compiles once per set of shapes and dtypes, and checks values
+      (NaN pixels, classes out of range) as little as anything under `jax.jit`.
+
+    Example:
+      >>> from jaxground.attribution import gradient
+      >>> weights = jnp.array([[4.0], [-8.0]])
+      >>> explain = prepare(gradient, lambda x: x.mean((1, 2)) @ weights)
+      >>> explain(jnp.ones((1, 1, 2, 2)), jnp.array([0]))
+      Array([[[4., 4.]]], dtype=float32)
+    """
+    compiled: dict[Any, Callable[..., Any]] = {}
+    hoisted: dict[str, Any] = {}
+
+    def prepared(*arrays: Any) -> Any:
+        leaves, tree = jax.tree.flatten(arrays)
+        leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
+        signature = (tree, tuple((x.shape, x.dtype) for x in leaves))
+        if signature not in compiled:
+            compiled[signature] = _stage(
+                method, f, options, jax.tree.unflatten(tree, leaves), hoisted
+            )
+        return compiled[signature](leaves)
+
+    return prepared
+
+
+def _stage(method, f, options, arrays, hoisted) -> Callable[..., Any]:
+    closed, shape = jax.make_jaxpr(lambda *xs: method(f, *xs, **options), return_shape=True)(
+        *arrays
+    )
+    program = link(closed, GRADIENT)
+    early, late = _split(program)
+
+    def of_weights(weights):
+        return evaluate(early, weights, GRADIENT)[0]
+
+    # There is a program per shape, mostly with the same early steps: their results are shared.
+    weights = [program.constants[s] for s in early.inputs]
+    key = f"{[id(w) for w in weights]} {jax.make_jaxpr(of_weights)(weights)}"
+    if key not in hoisted:
+        hoisted[key] = weights, jax.jit(of_weights)(weights)  # an id is unique while alive
+    _, residuals = hoisted[key]
+
+    @jax.jit
+    def run(residuals, leaves):
+        outputs, _ = evaluate(late, [*residuals, *leaves], GRADIENT)
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+
+    return lambda leaves: run(residuals, leaves)
+
+
+def _split(program: Program) -> tuple[Program, Program]:
+    """Returns the steps that need weights alone, and the rest with what it takes from them.
+
+    A step that enlarges its operands (a bias broadcast over an image) stays with the rest, where
+    it costs nothing: it would be fused.
+    """
+    weights = {s for s, c in program.constants.items() if np.ndim(c) > 0}
+    fixed = set(program.constants)
+    early = []
+    for step in program.steps:
+        size = sum(program.shapes[s].size for s in step.inputs)
+        grown = sum(program.shapes[s].size for s in step.outputs)
+        if step.inputs and fixed.issuperset(step.inputs) and grown <= size:
+            if not weights.isdisjoint(step.inputs):
+                early.append(step)
+                fixed.update(step.outputs)
+                weights.update(step.outputs)
+    late = [step for step in program.steps if step not in early]
+    wanted = {s for step in late for s in step.inputs} | set(program.outputs)
+    taken = tuple(sorted(wanted & weights))
+    scalars = {s: c for s, c in program.constants.items() if s not in weights}
+    sources = tuple(s for s in program.constants if s in weights)
+    before = program._replace(inputs=sources, outputs=taken, steps=tuple(early), constants=scalars)
+    inputs = (*taken, *program.inputs)
+    return before, program._replace(inputs=inputs, steps=tuple(late), constants=scalars)

@@ -1,0 +1,107 @@
+"""Tables of rules: a saliency method is one of these."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from jaxground.core.rules import (
+    Rule,
+    gradient_of_positive,
+    join,
+    join_signed,
+    negate,
+    pass_through,
+    quotient,
+    rectified,
+    refuse,
+    share,
+    share_signed,
+    subtract,
+    transpose,
+    winner,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """A saliency method: a rule per operation, and one for all others.
+
+    A key is a primitive (`lax.tanh_p`), its name (`"tanh"`), or the name of a jitted function or
+    one with a derivative of its own, followed by brackets (`"silu()"`): such a call is then one
+    operation. Tables are data: `table | {key: rule}` is a table.
+
+    >>> from jax import lax
+    >>> sorted(Rules({lax.tanh_p: pass_through}, refuse) | {"silu()": pass_through})
+    ['silu()', 'tanh']
+    """
+
+    table: Mapping[str, Rule]
+    default: Rule
+
+    def __init__(self, table: Mapping[Any, Rule], default: Rule):
+        """Normalises the keys of `table` to names."""
+        named = {key if isinstance(key, str) else key.name: rule for key, rule in table.items()}
+        object.__setattr__(self, "table", MappingProxyType(named))
+        object.__setattr__(self, "default", default)
+
+    def __or__(self, other: Mapping[Any, Rule]) -> "Rules":
+        """Returns this table with the entries of `other` in place of its own."""
+        return Rules({**self.table, **Rules(other, self.default).table}, self.default)
+
+    def __iter__(self):
+        """Iterates over the keys."""
+        return iter(self.table)
+
+    def __getitem__(self, key: str) -> Rule:
+        """Returns the rule of `key`, the default if it has none."""
+        return self.table.get(key, self.default)
+
+    def __contains__(self, key: str) -> bool:
+        """Says whether `key` has a rule of its own."""
+        return key in self.table
+
+
+LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "linear_map()"})
+_SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
+_ELEMENTWISE = """
+    mul tanh logistic erf erf_inv exp exp2 expm1 log log1p rsqrt sqrt cbrt square integer_pow pow
+    abs clamp
+""".split()
+_STRUCTURE = """
+    reshape transpose squeeze broadcast_in_dim concatenate pad slice dynamic_slice gather
+    dynamic_update_slice scatter rev split stack unstack tile select_n convert_element_type copy
+    copy_p reduce_precision stop_gradient optimization_barrier device_put sharding_constraint
+    reshard mesh_cast pvary pcast max reduce_max reduce_window_max cummax sort sign floor ceil round
+""".split()
+
+EXCITATION = Rules(
+    dict.fromkeys(_STRUCTURE, transpose)
+    | dict.fromkeys(_ELEMENTWISE, pass_through)
+    | dict.fromkeys((*LINEAR_MAPS, *_SUMS), share)
+    | {
+        "add": join,
+        "add_any": join,
+        "sub": subtract,
+        "neg": negate,
+        "div": quotient,
+        "min": winner,
+    },
+    default=refuse,
+)
+"""Excitation Backprop (Zhang et al., ECCV 2016), children clamped at zero: a sub-probability."""
+
+CAFFE = EXCITATION | (
+    dict.fromkeys((*LINEAR_MAPS, *_SUMS), share_signed)
+    | {"add": join_signed, "add_any": join_signed}
+)
+"""Excitation Backprop as the authors' Caffe code computes it: children of either sign."""
+
+GRADIENT = Rules({}, default=transpose)
+"""The gradient: JAX's own transpose of everything (Simonyan et al., ICLR 2014 workshop)."""
+
+GUIDED = GRADIENT | {"relu()": gradient_of_positive, "max": gradient_of_positive}
+"""Guided backprop (Springenberg et al., ICLR 2015 workshop): `jax.nn.relu` or `max(x, 0)`."""
+
+DECONVNET = GRADIENT | {"relu()": rectified, "max": rectified}
+"""The deconvnet (Zeiler and Fergus, ECCV 2014), with the forward winners of max-pooling."""

@@ -1,0 +1,37 @@
+"""What all tests share: where the data is, and strict numerics."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+
+import jax
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real images and weights, see JAXGROUND_DATA in the README."""
+    folder = Path(os.environ.get("JAXGROUND_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}: set JAXGROUND_DATA to the folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(data) -> Path:
+    """The folder of maps computed by an independent implementation, beside the data."""
+    folder = data.parent / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no golden maps at {folder}")
+    return folder
+
+
+@pytest.fixture
+def float64():
+    """Runs a test in double precision."""
+    with jax.enable_x64(True):
+        yield
