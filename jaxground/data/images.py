@@ -1,0 +1,207 @@
+"""Photographs as arrays: one reader for every kind of file people have.
+
+Files are data from strangers. Only raster decoders that ship with Pillow are tried (never its
+PostScript reader, which runs another program), and whatever a decoder raises on a broken file
+becomes an `ImageError` that names it.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Result = TypeVar("Result")
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .jp2 .avif .ppm .pgm".split()
+)
+
+_ORIENTATION = 0x0112  # EXIF tag; its values from 2 to 8 name how to turn the picture upright
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+class ImageError(ValueError):
+    """A file that is no readable image; the message names the file and the reason."""
+
+
+class Found(NamedTuple):
+    """What `find_images` found, and what it did not."""
+
+    images: list[Path]
+    missing: list[Path]  # no such file, or a folder without any image
+
+
+def read_image(path: str | os.PathLike, *, longest: int | None = None) -> np.ndarray:
+    """Returns the photograph in a file as upright 8-bit RGB.
+
+    The EXIF orientation is applied; greyscale, palette, CMYK and other colour spaces are
+    converted; transparency is laid over white; of an animation the first frame is taken. Single
+    channel images of more than 8 bits are scaled to 0..255: 16-bit integers by their full range,
+    32-bit integers and floats from their smallest to their largest value.
+
+    Any image below Pillow's limit against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`
+    times two: 179 million pixels) is read; above 89 million Pillow warns.
+
+    Args:
+      path: An image file.
+      longest: Longest side of the result in pixels; larger images are reduced to it, keeping
+        their aspect. JPEGs are then decoded at reduced scale, which is many times faster. By
+        default the full resolution.
+
+    Returns:
+      Pixels `uint8[height, width, 3]`.
+
+    Raises:
+      ImageError: The file is empty, truncated, corrupt, of an unknown format, or too large.
+      OSError: The file cannot be opened (`FileNotFoundError`, `PermissionError`, ...).
+
+    Example:
+      >>> import tempfile
+      >>> from PIL import Image
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     Image.new("CMYK", (3, 2)).save(f"{folder}/white.jpg")
+      ...     read_image(f"{folder}/white.jpg").shape
+      (2, 3, 3)
+    """
+    return _decode(path, lambda image: _upright_rgb(image, longest))
+
+
+def measure_image(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns height and width of the upright photograph in a file, reading its header only.
+
+    Args:
+      path: An image file.
+
+    Returns:
+      Height and width in pixels, as `read_image` would return them.
+
+    Raises:
+      ImageError: As `read_image`, as far as the header tells.
+      OSError: The file cannot be opened.
+    """
+
+    def measure(image: "Image.Image") -> tuple[int, int]:
+        on_its_side = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
+        width, height = image.size  # a TIFF's is upright already
+        return (width, height) if on_its_side else (height, width)
+
+    return _decode(path, measure)
+
+
+def find_images(paths: Iterable[str | os.PathLike]) -> Found:
+    """Returns the image files among the paths, folders expanded.
+
+    Folders are searched with everything below them, in sorted order, for the usual suffixes;
+    hidden files and folders are left out, links to folders not followed. A file that is named
+    itself is taken whatever its suffix. A file met twice is listed once, where it came first.
+
+    Args:
+      paths: Files and folders.
+
+    Returns:
+      The images in order, and the paths that do not exist or hold no image.
+
+    Example:
+      >>> find_images(["no-such-folder"])
+      Found(images=[], missing=[PosixPath('no-such-folder')])
+    """
+    images: dict[Path, None] = {}
+    missing: list[Path] = []
+    for path in map(Path, paths):
+        files = _walk(path) if path.is_dir() else [path] if path.exists() else []
+        images.update(dict.fromkeys(files))
+        if not files:
+            missing.append(path)
+    return Found(list(images), missing)
+
+
+def _walk(folder: Path) -> list[Path]:
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(root, name)
+            for name in sorted(files)
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return found
+
+
+def _decode(path: str | os.PathLike, use: Callable[["Image.Image"], Result]) -> Result:
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional in Pillow
+    with open(path, "rb") as stream:
+        try:
+            with Image.open(stream, formats=formats) as image:
+                return use(image)
+        except UnidentifiedImageError:
+            empty = os.fstat(stream.fileno()).st_size == 0
+            reason = "the file is empty" if empty else f"not one of {', '.join(formats)}"
+        except Image.DecompressionBombError:
+            reason = (
+                f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller, or "
+                "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            )
+        except Exception as error:  # decoders raise nearly anything when a file is broken
+            reason = str(error) or type(error).__name__
+    raise ImageError(f"cannot read {os.fspath(path)}: {reason}")
+
+
+def _upright_rgb(image: "Image.Image", longest: int | None) -> np.ndarray:
+    from PIL import Image
+
+    if longest is not None:  # JPEG only: decodes at 1/2, 1/4 or 1/8, never below what is asked
+        width, height = (-(-side * longest // max(image.size)) for side in image.size)
+        image.draft(None, (width, height))
+    image.load()
+    turn = _TURNS.get(_orientation(image))  # asked for after the load: TIFFs turn themselves
+    image = _rgb(image)
+    if longest is not None:
+        image.thumbnail((longest, longest), Image.Resampling.BICUBIC)
+    if turn is not None:
+        image = image.transpose(Image.Transpose[turn])
+    return np.array(image)
+
+
+def _rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    low, high = 0.0, 2.0**16 - 1
+    if values.dtype.itemsize != 2:  # no range is declared in the file: use the one met
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    scaled = (values.astype(np.float32) - low) * (255 / ((high - low) or 1))
+    return np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8)
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a photograph is worth more than its broken metadata
+        return 1
