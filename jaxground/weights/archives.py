@@ -1,0 +1,107 @@
+"""Records of zip archives, checked before anything is allocated: torch and NumPy write such."""
+
+import contextlib
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from jaxground.weights.errors import WeightsError
+
+# What zipfile raises for malformed archives; its offsets may also point before the file.
+MALFORMED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+)
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+@contextlib.contextmanager
+def malformed(what: str) -> Iterator[None]:
+    """Turns what zipfile raises into a `WeightsError`."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except MALFORMED as error:
+        raise WeightsError(f"malformed {what}: {error}") from error
+
+
+def opened(file: BinaryIO) -> zipfile.ZipFile:
+    """Returns the archive.
+
+    Raises:
+      WeightsError: Its directory is truncated or malformed.
+    """
+    with malformed("zip archive (truncated?)"):
+        return zipfile.ZipFile(file)
+
+
+def records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Returns the directory of an archive by record name.
+
+    Raises:
+      WeightsError: A name is there twice, a record is encrypted, or records overlap.
+
+    Example:
+      >>> import io
+      >>> np.savez(buffer := io.BytesIO(), weight=np.ones(3), bias=np.zeros(3))
+      >>> list(records(opened(buffer)))
+      ['weight.npy', 'bias.npy']
+    """
+    found: dict[str, zipfile.ZipInfo] = {}
+    for record in archive.infolist():
+        if record.filename in found:
+            raise WeightsError(f"expected each record once, found {record.filename!r} twice")
+        if record.flag_bits & 1:
+            raise WeightsError(f"expected plain records, found {record.filename!r} encrypted")
+        found[record.filename] = record
+    assert archive.fp is not None  # open
+    size = archive.fp.seek(0, os.SEEK_END)
+    total = sum(record.compress_size for record in found.values())
+    if total > size:
+        raise WeightsError(f"expected records of at most {size} bytes, found {total}: they overlap")
+    return found
+
+
+def stored(file: io.BufferedReader, record: zipfile.ZipInfo) -> np.ndarray:
+    """Returns the bytes of an uncompressed record as `uint8[nbytes]`, read in one piece.
+
+    The checksum is compared unless it is zero: `torch.serialization.set_crc32_options(False)`
+    leaves it so, which makes Python's zipfile refuse the archive.
+
+    Raises:
+      WeightsError: The record is compressed, leaves the file, or is damaged.
+    """
+    place = f"record {record.filename!r}"
+    if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
+        raise WeightsError(f"expected {place} uncompressed, as torch.save writes it")
+    with malformed("zip archive"):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(record.header_offset)
+        magic, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        start = file.tell() + name + extra
+        if magic != b"PK\3\4":
+            raise WeightsError(f"expected {place} at byte {record.header_offset}, found none")
+        if start + record.file_size > size:
+            raise WeightsError(
+                f"expected {record.file_size} bytes of {place}, "
+                f"found {max(size - start, 0)} (truncated?)"
+            )
+        file.seek(start)
+        data = np.empty(record.file_size, np.uint8)
+        count = file.readinto(data)
+    if count != data.size or (record.CRC and zlib.crc32(data.data) != record.CRC):
+        raise WeightsError(f"expected {place} with CRC-32 {record.CRC:08x}, found other bytes")
+    return data
