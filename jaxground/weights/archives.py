@@ -101,7 +101,7 @@ def stored(file: io.BufferedReader, record: zipfile.ZipInfo) -> np.ndarray:
             )
         file.seek(start)
         data = np.empty(record.file_size, np.uint8)
-        count = file.readinto(data)
+        count = file.readinto(data.data)
     if count != data.size or (record.CRC and zlib.crc32(data.data) != record.CRC):
         raise WeightsError(f"expected {place} with CRC-32 {record.CRC:08x}, found other bytes")
     return data

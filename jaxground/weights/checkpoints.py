@@ -93,9 +93,9 @@ def state_dict(checkpoint: Any) -> dict[str, Tensor]:
 
 def _leaves(nested: Any) -> Iterator[tuple[str, Tensor]]:
     """Yields `key, tensor` in the order of the file, walking dicts, lists and tuples."""
-    if not isinstance(nested, Tensor | dict | list | tuple):
-        return
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), nested)]
+    waiting: list[tuple[tuple[str, ...], Any]] = []
+    if isinstance(nested, dict | list | tuple):
+        waiting.append(((), nested))
     left = MAX_VALUES
     while waiting:
         path, value = waiting.pop()

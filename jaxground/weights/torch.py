@@ -160,6 +160,6 @@ def _places(
 def _bytes(file: io.BufferedReader, start: int, count: int) -> np.ndarray:
     data = np.empty(count, np.uint8)
     file.seek(start)
-    if file.readinto(data) != count:
+    if file.readinto(data.data) != count:
         raise WeightsError(f"expected {count} bytes, found fewer: the file changed meanwhile")
     return data
