@@ -17,7 +17,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")
 MAX_WRAPPERS = 4
 MAX_DEPTH = 32
-MAX_VALUES = 2**20
+MAX_VALUES = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
