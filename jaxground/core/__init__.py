@@ -1,5 +1,6 @@
 """The one idea: the same function with another transpose. Imports jax alone."""
 
+from jaxground.core.folding import fold_batch_norm as fold_batch_norm
 from jaxground.core.grounding import Grounding as Grounding
 from jaxground.core.grounding import Mass as Mass
 from jaxground.core.grounding import ground as ground

@@ -39,6 +39,14 @@ class Step(NamedTuple):
     scope: str
     body: "tuple[Step, ...]"
 
+    def bind(self, *arrays: Any, params: Mapping[str, Any] | None = None) -> list[Any]:
+        """Returns the outputs for `arrays`, with other parameters if given."""
+        primitive = self.equation.primitive
+        results = primitive.bind(
+            *arrays, **primitive.get_bind_params(self.equation.params if params is None else params)
+        )
+        return list(results) if primitive.multiple_results else [results]
+
 
 class Program(NamedTuple):
     """A jaxpr as a flat list of steps over numbered slots."""

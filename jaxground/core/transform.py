@@ -105,34 +105,25 @@ def _run_rematerialised(step, values, rules, probes, overrides):
 
 def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_Value]:
     equation, arrays = step.equation, [v.array for v in operands]
-    name = equation.primitive.name
     rule = overrides.get(step.outputs[0], rules[step.key]) if step.outputs else transpose
-    loop = name in _LOOPS
-    params = _excited_params(equation.params, rules) if loop and rules.table else equation.params
-    bind = functools.partial(equation.primitive.bind, **equation.primitive.get_bind_params(params))
     smooth = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars)
-    if loop or name == "name" or rule is transpose or not smooth:
-        results = bind(*arrays)
+    if step.key in _LOOPS and rules.table:
+        results = step.bind(*arrays, params=_excited_params(equation.params, rules))
+    elif step.key in (*_LOOPS, "name") or rule is transpose or not smooth:
+        results = step.bind(*arrays)
     else:
         histories = tuple(v.linear for v in operands)
+        several = len(step.outputs) > 1
         results = twin(
-            _single(bind, equation),
+            (lambda *xs: step.bind(*xs)) if several else (lambda *xs: step.bind(*xs)[0]),
             rule,
             gates=tuple(v.gate for v in operands),
             linears=histories if None not in histories else (),
             description=describe(equation),
         )(*arrays)
-    if not isinstance(results, (list, tuple)):
-        results = [results]
+        results = results if several else [results]
     gate = _is_gate(step.key, operands)
-    return [_Value(r, gate, _linear(step, bind, operands, i)) for i, r in enumerate(results)]
-
-
-def _single(bind, equation):
-    """Returns `bind`, with the list of a call that has one output taken apart."""
-    if equation.primitive.multiple_results and len(equation.outvars) == 1:
-        return lambda *arrays: bind(*arrays)[0]
-    return bind
+    return [_Value(r, gate, _linear(step, operands, i)) for i, r in enumerate(results)]
 
 
 def _is_gate(key: str, operands: list[_Value]) -> bool:
@@ -146,14 +137,14 @@ def _is_gate(key: str, operands: list[_Value]) -> bool:
     return key in _SCALING and sum(gates) == 1 and all(fixed)
 
 
-def _linear(step: Step, bind, operands: list[_Value], output: int) -> Linear | None:
+def _linear(step: Step, operands: list[_Value], output: int) -> Linear | None:
     """Returns the history of a result that is a sum of linear maps, else `None`."""
     histories = [v.linear for v in operands]
     arrays = [v.array for v in operands]
     if step.key in LINEAR_MAPS:
-        return Linear(Partial(functools.partial(_excitation, bind), *arrays), ())
+        return Linear(Partial(functools.partial(_excitation, step), *arrays), ())
     if step.key in _RESHAPING and histories and histories[0] is not None:
-        reshaped = functools.partial(_reshaped, bind, output)
+        reshaped = functools.partial(_reshaped, step, output)
         return Linear(Partial(reshaped, histories[0].excitation, *arrays[1:]), histories[0].addends)
     if step.key == "add" and any(histories):
         known = [h for h in histories if h is not None]
@@ -165,14 +156,12 @@ def _linear(step: Step, bind, operands: list[_Value], output: int) -> Linear | N
     return None
 
 
-def _excitation(bind, *operands):
-    result = bind(*[jnp.maximum(x, 0) for x in operands])
-    return result[0] if isinstance(result, (list, tuple)) else result
+def _excitation(step, *operands):
+    return step.bind(*[jnp.maximum(x, 0) for x in operands])[0]
 
 
-def _reshaped(bind, output, excitation, *operands):
-    result = bind(excitation(), *operands)
-    return result[output] if isinstance(result, (list, tuple)) else result
+def _reshaped(step, output, excitation, *operands):
+    return step.bind(excitation(), *operands)[output]
 
 
 def _total(*excitations):
@@ -244,5 +233,16 @@ def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., An
 
 def trace(f: Callable[..., Any], rules: Rules, *args: Any, **kwargs: Any) -> tuple[Program, Any]:
     """Returns the program of `f` at these arguments, and the tree of its outputs."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args, **kwargs)
+    closed, shape = jax.make_jaxpr(_rebuilt(f), return_shape=True)(*args, **kwargs)
     return link(closed, rules), jax.tree.structure(shape)
+
+
+def _rebuilt(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a model that is a pytree (NNX, Equinox) as a function that rebuilds it when called.
+
+    State that it touches, such as the counters of random streams, then belongs to the trace.
+    """
+    leaves, tree = jax.tree.flatten(f)
+    if jax.tree_util.treedef_is_leaf(tree):
+        return f
+    return lambda *args, **kwargs: jax.tree.unflatten(tree, leaves)(*args, **kwargs)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 from jax.tree_util import Partial
 
 from jaxground.core.rules import Operation, Rule, refuse, share
@@ -45,7 +47,6 @@ def twin(
     Returns:
       A function with the values of `apply`.
 
-    >>> import jax.numpy as jnp
     >>> from jaxground.core.rules import rectified
     >>> relu = twin(jax.nn.relu, rectified)
     >>> jax.vjp(relu, jnp.array([-1.0, 2.0]))[1](jnp.array([1.0, -1.0]))
@@ -69,17 +70,24 @@ def twin(
         pullback = functools.partial(_pullback, rule, apply, active, flags, description)
         return apply(*values), Partial(pullback, values, excitation)
 
-    twinned.defvjp(
-        forward,
-        lambda pullback, mass: (tuple(pullback(mass)), None),
-        symbolic_zeros=True,
-    )
+    def backward(pullback, mass):
+        return tuple(pullback(jax.tree.map(_instantiated, mass, is_leaf=_is_zero))), None
+
+    twinned.defvjp(forward, backward, symbolic_zeros=True)
     return lambda *operands: twinned(operands, linears)
 
 
 def _pullback(rule, apply, active, gates, description, values, excitation, mass):
     operation = Operation(apply, values, active, gates, tuple(excitation), description)
     return rule(operation, mass)
+
+
+def _is_zero(mass) -> bool:
+    return isinstance(mass, SymbolicZero)
+
+
+def _instantiated(mass):
+    return jnp.zeros(mass.shape, mass.dtype) if _is_zero(mass) else mass
 
 
 def _perturbed(leaves) -> bool:
@@ -98,7 +106,6 @@ def linear_map(f: Callable[..., Array]) -> Callable[..., Array]:
     For a function that is linear in its signal and in its weights but is computed by many
     primitives (shifted sums, a Fourier transform, a kernel): the rules then see one operation.
 
-    >>> import jax.numpy as jnp
     >>> @linear_map
     ... def mix(x, w):
     ...     return x * w[0] + jnp.roll(x, 1) * w[1]
@@ -121,7 +128,6 @@ def excitation_dense(x: Array, kernel: Array) -> Array:
       x: `[..., in]`, non-negative (negative children take no mass).
       kernel: `[in, out]`.
 
-    >>> import jax.numpy as jnp
     >>> f = lambda x: excitation_dense(x, jnp.array([[1.0], [3.0]]))
     >>> values, pull = jax.vjp(f, jnp.ones(2))
     >>> pull(jnp.ones(1))[0]
@@ -138,7 +144,6 @@ def excitation_conv(x: Array, kernel: Array, **parameters: Any) -> Array:
       kernel: The weights.
       **parameters: Those of `jax.lax.conv_general_dilated`: `window_strides`, `padding`, ...
 
-    >>> import jax.numpy as jnp
     >>> f = lambda x: excitation_conv(x, jnp.ones((1, 1, 2)), window_strides=[1], padding="VALID")
     >>> values, pull = jax.vjp(f, jnp.array([[[1.0, 3.0]]]))
     >>> pull(jnp.ones((1, 1, 1)))
