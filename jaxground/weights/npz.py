@@ -77,7 +77,7 @@ def _header(data: IO[bytes]) -> tuple[np.dtype, bool, tuple[int, ...]]:
         header = None
     match header:
         case {"descr": str(descr), "fortran_order": bool(fortran), "shape": tuple(shape)}:
-            if not re.fullmatch(r"[<>|=]?[biufc][0-9]{1,2}", descr):
+            if not re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16)", descr):
                 raise WeightsError(f"expected a dtype of numbers, found {descr!r}")
             if len(shape) > MAX_RANK or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
                 raise WeightsError(f"expected a shape, found {shown(str(shape))}")
