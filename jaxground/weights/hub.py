@@ -27,7 +27,7 @@ def download(name: str) -> pathlib.Path:
       >>> path = download("timm/resnet50.tv_in1k")  # doctest: +SKIP
       >>> arrays = jaxground.weights.read(path)  # doctest: +SKIP
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII) or ".." in name or "--" in name:
         raise WeightsError(
             f"expected a file that exists, or a name on the Hub like timm/resnet50.tv_in1k, "
             f"found {name!r}"

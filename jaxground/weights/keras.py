@@ -9,6 +9,8 @@ import numpy as np
 from jaxground.weights.errors import WeightsError, about
 from jaxground.weights.tensors import check_dtype, check_inflation, widened
 
+MODEL = "model_weights/"  # beside optimizer_weights, where Keras saved a whole model
+
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Returns the weights of a Keras `.h5` file by layer and name.
@@ -43,17 +45,21 @@ def _arrays(file: Any, size: int) -> dict[str, np.ndarray]:
     """Returns all datasets of an open file of `size` bytes."""
     import h5py
 
-    root = file["model_weights"] if "model_weights" in file else file
-    datasets: dict[str, Any] = {}
+    found: dict[str, Any] = {}
 
     def collect(place: str, item: Any) -> None:  # visititems follows no soft or external link
         if isinstance(item, h5py.Dataset):
-            key = _key(place)
+            found[place] = item
+
+    file.visititems(collect)
+    whole = any(place.startswith(MODEL) for place in found)
+    datasets: dict[str, Any] = {}
+    for place, dataset in found.items():
+        if place.startswith(MODEL) or not whole:
+            key = _key(place.removeprefix(MODEL))
             if key in datasets:
                 raise WeightsError("expected one dataset of this name, found two", key=key)
-            datasets[key] = item
-
-    root.visititems(collect)
+            datasets[key] = dataset
     if not datasets:
         raise WeightsError("expected datasets of weights, found none")
     for key, dataset in datasets.items():
