@@ -1,11 +1,12 @@
 """Compiled explainers: weights as arguments, and what depends on weights alone computed once."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxground.core.program import Program, link
 from jaxground.core.tables import GRADIENT
@@ -28,8 +29,9 @@ def prepare(
       **options: Passed on to `method`.
 
     Returns:
-      A function of the arrays. It compiles once per set of shapes and dtypes, and checks values
-      (NaN pixels, classes out of range) as little as anything under `jax.jit`.
+      A function of the arrays, with `lower` as `jax.jit` has it. It compiles once per set of shapes
+      and dtypes, and checks values (NaN pixels, classes out of range) as little as anything under
+      `jax.jit`.
 
     Example:
       >>> from jaxground.attribution import gradient
@@ -38,23 +40,38 @@ def prepare(
       >>> explain(jnp.ones((1, 1, 2, 2)), jnp.array([0]))
       Array([[[4., 4.]]], dtype=float32)
     """
-    compiled: dict[Any, Callable[..., Any]] = {}
+    stages: dict[Any, _Stage] = {}
     hoisted: dict[str, Any] = {}
 
-    def prepared(*arrays: Any) -> Any:
+    def stage(arrays):
         leaves, tree = jax.tree.flatten(arrays)
         leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
         signature = (tree, tuple((x.shape, x.dtype) for x in leaves))
-        if signature not in compiled:
-            compiled[signature] = _stage(
-                method, f, options, jax.tree.unflatten(tree, leaves), hoisted
-            )
-        return compiled[signature](leaves)
+        if signature not in stages:
+            stages[signature] = _stage(method, f, options, tree.unflatten(leaves), hoisted)
+        return stages[signature], leaves
 
+    def prepared(*arrays: Any) -> Any:
+        (run, residuals), leaves = stage(arrays)
+        return run(residuals, leaves)
+
+    def lower(*arrays: Any) -> Any:
+        """Returns what `jax.jit(...).lower` does: for cost and memory analysis."""
+        (run, residuals), leaves = stage(arrays)
+        return run.lower(residuals, leaves)
+
+    prepared.lower = lower  # type: ignore[attr-defined]
     return prepared
 
 
-def _stage(method, f, options, arrays, hoisted) -> Callable[..., Any]:
+class _Stage(NamedTuple):
+    """What one set of shapes compiles to, and what it takes besides its arguments."""
+
+    run: Any
+    residuals: list[Array]
+
+
+def _stage(method, f, options, arrays, hoisted) -> _Stage:
     closed, shape = jax.make_jaxpr(lambda *xs: method(f, *xs, **options), return_shape=True)(
         *arrays
     )
@@ -76,7 +93,7 @@ def _stage(method, f, options, arrays, hoisted) -> Callable[..., Any]:
         outputs, _ = evaluate(late, [*residuals, *leaves], GRADIENT)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
-    return lambda leaves: run(residuals, leaves)
+    return _Stage(run, residuals)
 
 
 def _split(program: Program) -> tuple[Program, Program]:
