@@ -14,6 +14,7 @@ the default tap was chosen; without it the test photographs are used.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +49,8 @@ def draw_mosaics(photographs: Photographs, count: int, seed: int) -> tuple[np.nd
 
 def normalise(network: Network, images: np.ndarray) -> np.ndarray:
     """Returns images as the network reads them, at the size they have."""
-    preprocess = network.preprocess
-    return (images * np.float32(preprocess.scale) - preprocess.mean) / np.float32(preprocess.std)
+    side = images.shape[1]
+    return dataclasses.replace(network.preprocess, size=side, crop=side)(images)
 
 
 def measure_accuracy(network: Network, photographs: Photographs) -> float:
@@ -57,7 +58,7 @@ def measure_accuracy(network: Network, photographs: Photographs) -> float:
     predict = jax.jit(lambda network, images: network(images).argmax(-1))
     starts = range(0, len(photographs.labels), BATCH)
     batches = [normalise(network, photographs.images[i : i + BATCH]) for i in starts]
-    found = np.concatenate([predict(network, jnp.float32(batch)) for batch in batches])
+    found = np.concatenate([predict(network, batch) for batch in batches])
     return float((found == photographs.labels).mean())
 
 
@@ -72,8 +73,7 @@ def point(network: Network, method: Callable, mosaics, classes, *, at: str) -> n
         return jnp.where(found.max((-2, -1)) > 0, 2 * (row // 32) + column // 32, -1)
 
     peaks = [
-        quadrants(state, jnp.float32(normalise(network, mosaics[i : i + BATCH])),
-                  jnp.int32(classes[i : i + BATCH]))
+        quadrants(state, normalise(network, mosaics[i : i + BATCH]), classes[i : i + BATCH])
         for i in range(0, len(mosaics), BATCH)
     ]  # fmt: skip
     return np.concatenate(peaks) == np.arange(4)

@@ -24,7 +24,7 @@ from canvases import LAYERS, Canvases, lay_out, paint
 from evaluate import measure_accuracy
 from jax import lax
 from photographs import HELD_OUT, OTHER, Photographs, load_cifar10, load_tiny_imagenet
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from jaxground import models
 from jaxground.models.compact_vgg import MEAN, STAGES, STD
@@ -55,7 +55,7 @@ class Config:
     seed: int = 0
     report_every: int = 100
     images: int | None = None  # first CIFAR-10 training images only
-    smoke: bool = False
+    start: str | None = None  # weights to continue from
 
 
 class Network(NamedTuple):
@@ -91,19 +91,50 @@ def create(key: jax.Array) -> Network:
     return Network(weights, statistics)
 
 
+def unfold(folded: dict[str, np.ndarray], images: jax.Array) -> Network:
+    """Returns the network of shipped weights with batch norm again, at the scale of `create`.
+
+    Batch norm takes the statistics of `images` in [0, 1], on which the outputs stay the same.
+    """
+    folded = {name: np.float32(value) for name, value in folded.items()}
+    weights = {"head.kernel": folded["head.weight"].T, "head.bias": folded["head.bias"]}
+    statistics = {}
+    x = (images - jnp.array(MEAN)) / jnp.array(STD)
+    for name, _ in convolutions():
+        kernel, bias = folded[f"{name}.weight"].transpose(2, 3, 1, 0), folded[f"{name}.bias"]
+        # Batch norm undoes the scale of a kernel, but a training step is relative to it.
+        unit = np.sqrt((kernel**2).sum((0, 1, 2)) / 2) + 1e-6
+        kernel = kernel / unit
+        x = pool_before(name, x)
+        y = convolve(x, kernel)
+        mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        statistics |= {f"{name}.mean": mean, f"{name}.variance": variance}
+        weights |= {f"{name}.kernel": jnp.asarray(kernel)}
+        weights |= {f"{name}.scale": unit * jnp.sqrt(variance + EPSILON)}
+        weights |= {f"{name}.bias": bias + unit * mean}
+        x = jax.nn.relu(y * unit + bias)
+    return Network(jax.tree.map(jnp.asarray, weights), statistics)
+
+
 def extract(weights, images) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the last feature map of images in [0, 1] under batch statistics, and those."""
     x = (images - jnp.array(MEAN)) / jnp.array(STD)
     statistics = {}
     for name, _ in convolutions():
-        if name.endswith("_1") and name != "conv1_1":
-            x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        x = pool_before(name, x)
         x = convolve(x, weights[f"{name}.kernel"])
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         statistics |= {f"{name}.mean": mean, f"{name}.variance": variance}
         scale = weights[f"{name}.scale"] * lax.rsqrt(variance + EPSILON)
         x = jax.nn.relu((x - mean) * scale + weights[f"{name}.bias"])
     return x, statistics
+
+
+def pool_before(name, x):
+    """Returns `x` halved by max pooling where convolution `name` begins a later stage."""
+    if not name.endswith("_1") or name == "conv1_1":
+        return x
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 def convolve(x, kernel):
@@ -231,14 +262,18 @@ def draw_batches(config: Config, cifar_labels, tiny_labels):
 
 
 def train(config: Config, output: Path) -> dict:
-    """Trains one network; returns the metrics, which it also writes, with the weights."""
+    """Trains one network; returns the last metrics. All go to `output`, with the weights."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
     cifar, tiny = load_cifar10("train", config.images), load_tiny_imagenet("train")
     held_out = Photographs(cifar.images[-HELD_OUT:], cifar.labels[-HELD_OUT:])
     cifar = Photographs(cifar.images[:-HELD_OUT], cifar.labels[:-HELD_OUT])
     key = jax.random.key(config.seed)
-    network, optimiser = create(key), make_optimiser(config)
+    if config.start is None:
+        network = create(key)
+    else:
+        network = unfold(load_file(config.start), jnp.float32(cifar.images[:500]) / 255)
+    optimiser = make_optimiser(config)
     state, step = optimiser.init(network.weights), make_step(config, optimiser)
     started, history, recent = time.time(), [], []
     batches = draw_batches(config, cifar.labels, tiny.labels)
@@ -270,13 +305,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for weights and metrics")
     parser.add_argument("--smoke", action="store_true", help="four steps on a few photographs")
+    parser.add_argument("--start", help="weights (.safetensors) to continue from")
     for field in dataclasses.fields(Config):
-        if field.name not in ("smoke", "images"):
+        if field.name not in ("start", "images"):
             flag = "--" + field.name.replace("_", "-")
             parser.add_argument(flag, type=type(field.default), default=field.default)
     arguments = vars(parser.parse_args())
     output = arguments.pop("output")
-    if arguments["smoke"]:
+    if arguments.pop("smoke"):
         arguments |= {"steps": 4, "batch": 16, "report_every": 2, "images": HELD_OUT + 500}
     train(Config(**arguments), output)
 
