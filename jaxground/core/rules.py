@@ -203,6 +203,19 @@ def quotient(operation: Operation, mass: Array) -> Masses:
     return pass_through(operation, mass)
 
 
+def rectify(operation: Operation, mass: Array) -> Masses:
+    """Returns the mass of a maximum: a rectifier passes it where its input exceeds the constant.
+
+    Strictly: at zero a ReLU passes none, as in Caffe, where JAX's transpose of a maximum passes
+    half. A maximum of two signals goes to the winner.
+    """
+    if sum(operation.active) != 1:
+        return transpose(operation, mass)
+    signal = operation.signal()
+    threshold = operation.operands[1 - signal]  # of a clamp, whose signal is in the middle, too
+    return pass_through(operation, jnp.where(operation.operands[signal] > threshold, mass, 0))
+
+
 def winner(operation: Operation, mass: Array) -> Masses:
     """Returns the mass of a minimum: saturation at a constant (relu6) passes, else the winner."""
     if sum(operation.active) == 1:

@@ -14,6 +14,7 @@ from jaxground.core.rules import (
     pass_through,
     quotient,
     rectified,
+    rectify,
     refuse,
     share,
     share_signed,
@@ -57,6 +58,10 @@ class Rules:
         """Returns the rule of `key`, the default if it has none."""
         return self.table.get(key, self.default)
 
+    def __hash__(self) -> int:
+        """Hashes the entries, so that a table may be a static argument of `jax.jit`."""
+        return hash((frozenset(self.table.items()), self.default))
+
     def __contains__(self, key: str) -> bool:
         """Says whether `key` has a rule of its own."""
         return key in self.table
@@ -66,13 +71,13 @@ LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "linear_map()"})
 _SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
 _ELEMENTWISE = """
     mul tanh logistic erf erf_inv exp exp2 expm1 log log1p rsqrt sqrt cbrt square integer_pow pow
-    abs clamp
+    abs
 """.split()
 _STRUCTURE = """
     reshape transpose squeeze broadcast_in_dim concatenate pad slice dynamic_slice gather
     dynamic_update_slice scatter rev split stack unstack tile select_n convert_element_type copy
     copy_p reduce_precision stop_gradient optimization_barrier device_put sharding_constraint
-    reshard mesh_cast pvary pcast max reduce_max reduce_window_max cummax sort sign floor ceil round
+    reshard mesh_cast pvary pcast reduce_max reduce_window_max cummax sort sign floor ceil round
 """.split()
 
 EXCITATION = Rules(
@@ -85,6 +90,8 @@ EXCITATION = Rules(
         "sub": subtract,
         "neg": negate,
         "div": quotient,
+        "max": rectify,
+        "clamp": rectify,
         "min": winner,
     },
     default=refuse,
