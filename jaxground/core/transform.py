@@ -149,9 +149,10 @@ def _linear(step: Step, operands: list[_Value], output: int) -> Linear | None:
     if step.key == "add" and any(histories):
         known = [h for h in histories if h is not None]
         addends = [a for a, h in zip(arrays, histories, strict=True) if h is None]
-        excitations = [h.excitation for h in known]
+        total = functools.partial(_total, step.equation.outvars[0].aval.shape)
         return Linear(
-            Partial(_total, *excitations), (*addends, *(a for h in known for a in h.addends))
+            Partial(total, *(h.excitation for h in known)),
+            (*addends, *(a for h in known for a in h.addends)),
         )
     return None
 
@@ -164,8 +165,8 @@ def _reshaped(step, output, excitation, *operands):
     return step.bind(excitation(), *operands)[output]
 
 
-def _total(*excitations):
-    return functools.reduce(jnp.add, (e() for e in excitations))
+def _total(shape, *excitations):  # a bias may be larger than the map it is added to
+    return jnp.broadcast_to(functools.reduce(jnp.add, (e() for e in excitations)), shape)
 
 
 @jax.custom_vjp
