@@ -170,7 +170,9 @@ def _colour_bar(axes) -> None:
     axes.imshow(colours, aspect="auto", origin="lower", extent=(0, 1, 0, 1))
     axes.set_xticks([])
     axes.yaxis.tick_right()
-    axes.set_yticks([0, 1], ["min", "peak"], size=8.5, color="0.35")
+    low, high = axes.set_yticks([0, 1], ["min", "peak"], size=8.5, color="0.35")
+    low.label2.set_va("bottom")
+    high.label2.set_va("top")
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
