@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -24,6 +24,8 @@ MALFORMED = (
     EOFError,
     OSError,
 )
+# A hundred thousand records. Python needs thirty times the memory of a directory for parsing it.
+MAX_DIRECTORY = 2**23
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -38,14 +40,29 @@ def malformed(what: str) -> Iterator[None]:
         raise WeightsError(f"malformed {what}: {error}") from error
 
 
+class _Guarded:
+    """A file that refuses to read a large piece at once: zipfile reads whole directories."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def read(self, count: int = -1) -> bytes:
+        if count > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {count} bytes")
+        return self.file.read(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
 def opened(file: BinaryIO) -> zipfile.ZipFile:
     """Returns the archive.
 
     Raises:
-      WeightsError: Its directory is truncated or malformed.
+      WeightsError: Its directory is truncated, malformed, or longer than 8 MiB.
     """
     with malformed("zip archive (truncated?)"):
-        return zipfile.ZipFile(file)
+        return zipfile.ZipFile(cast(BinaryIO, _Guarded(file)))
 
 
 def records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

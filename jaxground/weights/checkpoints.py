@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxground.weights.errors import WeightsError, shown
-from jaxground.weights.pickles import PLACEHOLDER, Builder, call, put_pairs
+from jaxground.weights.inert import PLACEHOLDER, Builder, call, put_pairs
 from jaxground.weights.tensors import Storage, Tensor
 
 # Under these keys training scripts keep the state dict, in this order of preference.

@@ -48,9 +48,9 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     `jaxground.weights.{safetensors,torch,npz,caffe,keras}`.
 
     Returns:
-      `{name: array}` in the order of the file; axes as in the file (PyTorch and Caffe: OIHW, Keras:
-      HWIO). Half precision (float16, bfloat16) is widened to float32, all other dtypes are
-      kept. Arrays are read-only, and tied weights share memory.
+      `{name: array}`, axes as in the file (PyTorch and Caffe: OIHW, Keras: HWIO). Half precision
+      (float16, bfloat16) is widened to float32, all other dtypes are kept. Arrays are read-only,
+      and tied weights share memory.
 
     Raises:
       OSError: The file cannot be opened.

@@ -6,34 +6,20 @@ tuples nested so that they take forever, buffers allocated by their declared siz
 has its own machine. It knows the opcodes that `torch.save` emits for state dicts under the pickle
 protocols 2 to 5, and builds `None`, booleans, numbers, texts, bytes, tuples, lists and dicts. What
 the program names is looked up in a table given by the caller and never imported; what it calls is
-a `Builder` of that table; and what nobody needs is one inert `PLACEHOLDER`.
+a `Builder` of that table; and what nobody needs is one `PLACEHOLDER`.
 """
 
-import dataclasses
 import pickle as opcodes  # only the names of the opcodes: nothing is ever unpickled
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxground.weights.errors import WeightsError, shown
+from jaxground.weights.inert import PLACEHOLDER, Placeholder, call, put_pairs
 
 # ResNet-152's state dict takes 0.1 MB and 31,000 instructions, with Adam's state 75,000.
 MAX_BYTES = 2**26
 MAX_INSTRUCTIONS = 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Builder:
-    """What a permitted callable stands for: a function from its arguments to an inert value."""
-
-    build: Callable[[tuple], Any]
-
-
-class Placeholder:
-    """An instance that the file describes and nobody needs: options, sets, random states."""
-
-
-PLACEHOLDER = Placeholder()
 
 
 def load(
@@ -69,44 +55,6 @@ def load(
             return machine.pop(), machine.position
         machine.step(opcode)
     raise WeightsError(f"expected a pickle of at most {MAX_INSTRUCTIONS} instructions, found more")
-
-
-def call(function: Any, arguments: Any) -> Any:
-    """Returns the value for a call in the pickle, by its `Builder`.
-
-    Raises:
-      WeightsError: `function` is no builder, or the builder does not accept the arguments.
-
-    Example:
-      >>> call(Builder(len), (1, 2))
-      2
-    """
-    if isinstance(function, Builder) and isinstance(arguments, tuple):
-        return function.build(arguments)
-    if isinstance(function, Placeholder):
-        return PLACEHOLDER
-    raise WeightsError(f"malformed pickle: it calls {shown(function)}; nothing was executed")
-
-
-def put_pairs(target: dict[str, Any], pairs: Iterable) -> None:
-    """Adds the pairs to a dict, numbers and `None` as keys turned into text.
-
-    Only texts are hashed: a nested tuple may take exponential time, and integers can be chosen to
-    collide, whereas the hash of texts is salted.
-
-    Raises:
-      WeightsError: A key is something else.
-
-    Example:
-      >>> target = {}
-      >>> put_pairs(target, [("a", 1), (0, 2)])
-      >>> target
-      {'a': 1, '0': 2}
-    """
-    for key, value in pairs:
-        if not (key is None or isinstance(key, str | int | float)):
-            raise WeightsError(f"malformed pickle: expected a text as a key, found {shown(key)}")
-        target[str(key)] = value
 
 
 class _Machine:

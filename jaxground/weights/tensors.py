@@ -65,6 +65,8 @@ def widened(array: np.ndarray) -> np.ndarray:
     check_dtype(array.dtype)
     if array.dtype in HALVES:
         array = array.astype(np.float32)
+    elif array.dtype == np.bool_:
+        array = array.view(np.uint8) != 0  # NumPy believes that all bytes are 0 or 1; files lie
     elif not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     array.flags.writeable = False

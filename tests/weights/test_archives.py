@@ -1,6 +1,7 @@
 """Zip archives that lie about their records, as torch and NumPy containers."""
 
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -108,6 +109,19 @@ def test_refuses_records_that_share_their_bytes(tmp_path):
     path.write_bytes(body + tail)
     with pytest.raises(WeightsError, match="overlap"):
         weights.read(path)
+
+
+def test_refuses_directories_without_end(tmp_path):
+    """Entries of 47 bytes become Python objects of a kilobyte each."""
+    entry = b"PK\1\2".ljust(28, b"\0") + b"\1\0".ljust(18, b"\0") + b"x"
+    count = archives.MAX_DIRECTORY // len(entry) + 1
+    end = b"PK\5\6" + bytes(8) + (count * len(entry)).to_bytes(4, "little") + bytes(6)
+    (tmp_path / "a").write_bytes(b"PK\3\4" + entry * count + end)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"a directory of 83\d+ bytes"):
+        weights.read(tmp_path / "a")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_refuses_encrypted_records(tmp_path):

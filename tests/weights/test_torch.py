@@ -134,6 +134,12 @@ def test_unwraps_parameters(tmp_path, function, arguments):
     same(weights.read(write_zip(tmp_path / "a", value, storages)), {"w": np.ones(3, np.float32)})
 
 
+def test_booleans_are_zero_or_one(tmp_path):
+    value = {"mask": tensor("0", 3, (3,), (1,), storage="BoolStorage")}
+    found = weights.read(write_zip(tmp_path / "a", value, {"0": b"\0\1\2"}))["mask"]
+    assert found.view(np.uint8).tolist() == [0, 1, 1]
+
+
 def test_unwraps_tensors_with_attributes(tmp_path):
     value, storages = state({"w": np.ones(3, np.float32)})
     inner = value["w"]
