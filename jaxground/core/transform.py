@@ -88,10 +88,16 @@ def _run_rematerialised(step, values, rules, probes, overrides):
     needed = tuple(sorted(needed | (set(step.outputs) - produced)))
     inside = {s: probe for s, probe in probes.items() if s in produced}
     exposed = tuple(dict.fromkeys((*step.outputs, *inside)))
+    # A constant stays one: as an argument of the region it would look like a signal, and `1 - gate`
+    # no longer like a gate.
+    traced = tuple(s for s in needed if isinstance(values[s].array, Tracer))
+    gates = {}
 
     def region(arrays, inside):
-        local = {s: values[s]._replace(array=a) for s, a in zip(needed, arrays, strict=True)}
+        local = {s: values[s] for s in needed}
+        local |= {s: values[s]._replace(array=a) for s, a in zip(traced, arrays, strict=True)}
         _run(step.body, local, rules, inside, overrides)
+        gates.update({s: local[s].gate for s in exposed})
         return [local[s].array for s in exposed]
 
     checkpointed = jax.checkpoint(
@@ -99,8 +105,8 @@ def _run_rematerialised(step, values, rules, probes, overrides):
         policy=step.equation.params["policy"],
         prevent_cse=step.equation.params["prevent_cse"],
     )
-    arrays = checkpointed([values[s].array for s in needed], inside)
-    values.update({s: _Value(a) for s, a in zip(exposed, arrays, strict=True)})
+    arrays = checkpointed([values[s].array for s in traced], inside)
+    values.update({s: _Value(a, gates[s]) for s, a in zip(exposed, arrays, strict=True)})
 
 
 def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_Value]:
