@@ -174,7 +174,8 @@ def mass(
     names = tuple(taps(f, x)) if at is None else tuple(at)
     _, _, pull = ground(f, x, at=names, rules=rules, contrastive=contrastive)
     total = _per_example(prior)
-    kept = {name: _per_example(m) for name, m in pull(prior).items()}
+    masses = pull(prior)
+    kept = {name: _per_example(masses[name]) for name in names}
     return {name: Mass(k, total - k) for name, k in kept.items()}
 
 

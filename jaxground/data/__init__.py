@@ -1,1 +1,8 @@
-"""Images, folders and sets as arrays."""
+"""Photographs as arrays."""
+
+from jaxground.data.example import example_photograph as example_photograph
+from jaxground.data.images import Found as Found
+from jaxground.data.images import ImageError as ImageError
+from jaxground.data.images import find_images as find_images
+from jaxground.data.images import measure_image as measure_image
+from jaxground.data.images import read_image as read_image

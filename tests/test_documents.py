@@ -1,0 +1,48 @@
+"""The README's example and the notebooks run as printed, and name what is there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import jaxground
+from jaxground import attribution, models
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text()
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_readme_example_runs():
+    example = re.search(r"## In Python\n\n```python\n(.*?)```", README, re.DOTALL).group(1)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["heat"].shape == (1, 2, *names["photo"].shape[:2])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    names = {}
+    for number, cell in enumerate(cells):
+        assert not cell["outputs"], f"cell {number} has its output stored; strip it"
+        exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
+
+
+def test_the_readme_lists_every_explainer_and_network():
+    explainers = [n for n in vars(attribution) if callable(getattr(attribution, n))]
+    for name in explainers:
+        assert f"`{name}`" in README, f"the README does not name the explainer {name}"
+        assert hasattr(jaxground, name)
+    table = README.split("## Networks")[1].split("`models.create")[0]
+    for name in models.names():
+        base, batch_norm = name.removesuffix("_bn"), name.endswith("_bn")
+        short = re.sub(r"\D+(?=\d+$)", "", base)  # `resnet18` `34` ...
+        assert f"`{name}`" in table or f"`{base}`" in table and batch_norm or f"`{short}`" in table
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
+def test_every_link_of_the_readme_leads_somewhere(link):
+    assert (PROJECT / link).exists()
