@@ -5,6 +5,7 @@ from jaxground.models.cifar_resnet import CifarResNet as CifarResNet
 from jaxground.models.cnn_2 import CNN2 as CNN2
 from jaxground.models.compact_vgg import CompactVGG as CompactVGG
 from jaxground.models.creation import create as create
+from jaxground.models.creation import shapes as shapes
 from jaxground.models.creation import weights_file as weights_file
 from jaxground.models.depthwise import depthwise_convolution as depthwise_convolution
 from jaxground.models.googlenet import GoogLeNet as GoogLeNet
@@ -18,5 +19,5 @@ from jaxground.models.registry import names as names
 from jaxground.models.registry import torchvision_names as torchvision_names
 from jaxground.models.resnet import ResNet as ResNet
 from jaxground.models.squeezenet import SqueezeNet as SqueezeNet
-from jaxground.models.vgg import VGG as VGG
 from jaxground.models.submodules import with_taps as with_taps
+from jaxground.models.vgg import VGG as VGG

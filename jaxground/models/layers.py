@@ -81,7 +81,7 @@ class Layers(NamedTuple):
 
     def batch_norm(self, features: int, *, epsilon: float = 1e-5) -> nnx.BatchNorm:
         """Returns batch norm that uses its running statistics until the network's `train()`."""
-        return nnx.BatchNorm(
+        norm = nnx.BatchNorm(
             features,
             use_running_average=True,
             momentum=0.9,  # PyTorch's 0.1, which weighs the new batch instead
@@ -90,6 +90,9 @@ class Layers(NamedTuple):
             param_dtype=self.param_dtype,
             rngs=self.rngs,
         )
+        norm.mean = nnx.BatchStat(jnp.zeros(features, self.param_dtype))  # Flax: always float32
+        norm.var = nnx.BatchStat(jnp.ones(features, self.param_dtype))
+        return norm
 
     def dropout(self, rate: float = 0.5) -> nnx.Dropout:
         """Returns dropout that is the identity until the network's `train()`."""

@@ -8,6 +8,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from jaxground.weights.errors import WeightsError
@@ -165,7 +166,7 @@ def assign(
         wanted = list(layout.shape(path, expected[path]))
         if key not in arrays:
             problems.append(f"missing {key}: expected {wanted}")
-        elif not np.issubdtype(arrays[key].dtype, np.floating):
+        elif arrays[key].dtype.kind != "f" and arrays[key].dtype != ml_dtypes.bfloat16:
             problems.append(f"wrong type of {key}: expected floats, found {arrays[key].dtype}")
         elif not layout.fits(path, arrays[key], expected[path]):
             found = list(arrays[key].shape)
