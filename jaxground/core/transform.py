@@ -37,6 +37,7 @@ class _Value(NamedTuple):
     array: Any
     gate: bool = False
     linear: Linear | None = None
+    weight: bool = False  # computed from constants alone
 
 
 def evaluate(
@@ -58,7 +59,7 @@ def evaluate(
       overrides: Rules for single steps, by their first output slot.
       read: Slots whose values are returned too.
     """
-    values = {slot: _Value(constant) for slot, constant in program.constants.items()}
+    values = {slot: _Value(constant, weight=True) for slot, constant in program.constants.items()}
     values.update(
         {
             slot: _Value(_probed(x, probes.get(slot)))
@@ -88,16 +89,12 @@ def _run_rematerialised(step, values, rules, probes, overrides):
     needed = tuple(sorted(needed | (set(step.outputs) - produced)))
     inside = {s: probe for s, probe in probes.items() if s in produced}
     exposed = tuple(dict.fromkeys((*step.outputs, *inside)))
-    # A constant stays one: as an argument of the region it would look like a signal, and `1 - gate`
-    # no longer like a gate.
-    traced = tuple(s for s in needed if isinstance(values[s].array, Tracer))
-    gates = {}
+    produces = {}  # what the values are, beside their arrays; a gate stays a gate
 
     def region(arrays, inside):
-        local = {s: values[s] for s in needed}
-        local |= {s: values[s]._replace(array=a) for s, a in zip(traced, arrays, strict=True)}
+        local = {s: values[s]._replace(array=a) for s, a in zip(needed, arrays, strict=True)}
         _run(step.body, local, rules, inside, overrides)
-        gates.update({s: local[s].gate for s in exposed})
+        produces.update({s: local[s]._replace(linear=None) for s in exposed})
         return [local[s].array for s in exposed]
 
     checkpointed = jax.checkpoint(
@@ -105,8 +102,8 @@ def _run_rematerialised(step, values, rules, probes, overrides):
         policy=step.equation.params["policy"],
         prevent_cse=step.equation.params["prevent_cse"],
     )
-    arrays = checkpointed([values[s].array for s in traced], inside)
-    values.update({s: _Value(a, gates[s]) for s, a in zip(exposed, arrays, strict=True)})
+    arrays = checkpointed([values[s].array for s in needed], inside)
+    values.update({s: produces[s]._replace(array=a) for s, a in zip(exposed, arrays, strict=True)})
 
 
 def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_Value]:
@@ -128,18 +125,18 @@ def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_
             description=describe(equation),
         )(*arrays)
         results = results if several else [results]
-    gate = _is_gate(step.key, operands)
-    return [_Value(r, gate, _linear(step, operands, i)) for i, r in enumerate(results)]
+    gate, weight = _is_gate(step.key, operands), all(v.weight for v in operands)
+    return [_Value(r, gate, _linear(step, operands, i), weight) for i, r in enumerate(results)]
 
 
 def _is_gate(key: str, operands: list[_Value]) -> bool:
-    """Says whether a result is a gate: a sigmoid, reshaped or scaled by constants alone."""
+    """Says whether a result is a gate: a sigmoid, reshaped or scaled by weights alone."""
     if key == "logistic":
         return True
     gates = [v.gate for v in operands]
     if key in _RESHAPING:
         return bool(gates) and gates[0]
-    fixed = [v.gate or not isinstance(v.array, Tracer) for v in operands]
+    fixed = [v.gate or v.weight or not isinstance(v.array, Tracer) for v in operands]
     return key in _SCALING and sum(gates) == 1 and all(fixed)
 
 
