@@ -103,10 +103,10 @@ def _plain(text: str) -> str:
 
 def _nearest(wanted: str, synonyms: list[tuple[str, int]], names: Sequence[str]) -> str:
     words = dict(reversed(synonyms))
-    near = difflib.get_close_matches(wanted, words, n=4, cutoff=0.55)
+    near = difflib.get_close_matches(wanted, words, n=4, cutoff=0.65)
     near += [word for word in words if len(wanted) > 2 and wanted in word][:4]
     found = dict.fromkeys(words[word] for word in near)
     if not found:
         return "give a class of the network by name or by index"
     listed = ", ".join(f"{shorten(names[index])} ({index})" for index in list(found)[:5])
-    return f"the nearest are {listed}"
+    return f"the nearest {'is' if len(found) == 1 else 'are'} {listed}"

@@ -122,11 +122,11 @@ def run(options: argparse.Namespace) -> int:
     photos, missing = setup.find_photos(options.photos)
     ready = setup.prepare(options, photos)
     todo, finished = ready.plan
-    with Progress(len(todo)) as progress:
+    with Progress(len(todo) + len(missing)) as progress:
         for photo, stem in finished.items():
             progress.say(f"{photo}: explained before, see {stem}.png (or give --overwrite)")
         for path in missing:
-            progress.skip(path, "no such file, or a folder without photographs")
+            progress.skip(path, setup.absence(path))
         if todo:
             _explain(ready, progress)
     if len(photos) + len(missing) > 1:

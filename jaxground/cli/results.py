@@ -118,8 +118,11 @@ def try_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(prefix=".jaxground-", dir=folder).close()
     except OSError as error:
+        reason = (
+            "a file is in the way" if folder.exists() and not folder.is_dir() else error.strerror
+        )
         raise UserError(
-            f"cannot write into {folder}: {error.strerror}; choose another folder with --output"
+            f"cannot write into {folder}: {reason}; choose another folder with --output"
         ) from error
 
 

@@ -58,8 +58,13 @@ def find_photos(paths: Sequence[Path]) -> Found:
     found = find_images(paths)
     photos = [path for path in found.images if path in named or not results.is_result(path)]
     if not photos:
-        raise UserError(f"no photograph in {', '.join(map(str, paths))}")
+        raise UserError("; ".join(f"{path}: {absence(path)}" for path in paths))
     return Found(photos, found.missing)
+
+
+def absence(path: Path) -> str:
+    """Returns why there is no photograph at a path."""
+    return "no photograph in this folder" if path.is_dir() else "no such file or folder"
 
 
 def prepare(options: argparse.Namespace, photos: Sequence[Path]) -> Setup:
@@ -76,10 +81,10 @@ def prepare(options: argparse.Namespace, photos: Sequence[Path]) -> Setup:
     model = load_model(name, file)
     count = jax.eval_shape(model, usual_input(model.card)).shape[-1]
     found = taps(model, usual_input(model.card))
-    if options.at is not None and options.at not in found:
-        raise UserError(
-            f"{name} has no tap {options.at!r}; from input to output: {', '.join(found)}"
-        )
+    readable = [tap for tap, value in found.items() if len(value.shape) == 4]
+    if options.at is not None and options.at not in readable:
+        fault = f"tap {options.at!r} is no map" if options.at in found else f"no tap {options.at!r}"
+        raise UserError(f"{name}: {fault}; from input to output: {', '.join(readable)}")
     at = options.at or default_tap(options.method, model.card, found)
     names = model.card.class_names
     asked = options.target or ([] if options.photos or options.model else EXAMPLE_TARGETS)
