@@ -89,7 +89,7 @@ def link(jaxpr: Any, rules: Rules) -> Program:
         program.shapes[slot] = variable.aval
         return slot
 
-    def inline(jaxpr, constants, inputs, scope):
+    def inline(jaxpr, constants, inputs, scope, source):
         where = dict(zip(jaxpr.invars, inputs, strict=True))
 
         def constant(variable, value):
@@ -103,17 +103,19 @@ def link(jaxpr: Any, rules: Rules) -> Program:
         where.update({v: constant(v, c) for v, c in zip(jaxpr.constvars, constants, strict=True)})
         steps = []
         for equation in jaxpr.eqns:
+            equation = _located(equation, source)
+            origin = equation.source_info
             read_slots = tuple(map(read, equation.invars))
-            path = "/".join(filter(None, (scope, str(equation.source_info.name_stack))))
+            path = "/".join(filter(None, (scope, str(origin.name_stack))))
             call, key = _called(equation), _key(equation, rules)
             remat = equation.primitive.name in _REMAT
             if call is not None and not key.endswith("()"):
-                inner, outputs = inline(call.jaxpr, call.consts, read_slots, path)
+                inner, outputs = inline(call.jaxpr, call.consts, read_slots, path, origin)
             elif remat:
                 body = equation.params["jaxpr"]
-                inner, outputs = inline(
-                    getattr(body, "jaxpr", body), getattr(body, "consts", ()), read_slots, path
-                )
+                consts = getattr(body, "consts", ())
+                body = getattr(body, "jaxpr", body)
+                inner, outputs = inline(body, consts, read_slots, path, origin)
                 inner = [Step(equation, key, read_slots, outputs, path, tuple(inner))]
             else:
                 outputs = tuple(map(allot, equation.outvars))
@@ -123,8 +125,16 @@ def link(jaxpr: Any, rules: Rules) -> Program:
         return steps, tuple(map(read, jaxpr.outvars))
 
     inputs = tuple(map(allot, jaxpr.jaxpr.invars))
-    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "")
+    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "", None)
     return program._replace(inputs=inputs, outputs=outputs, steps=tuple(steps))
+
+
+def _located(equation, call_source):
+    """Returns an equation with the source of its call, if it has none: library code in a `jit`."""
+    if call_source is None or source_info_util.summarize(equation.source_info):
+        return equation
+    found = equation.source_info.replace(traceback=call_source.traceback)
+    return equation.replace(source_info=found)
 
 
 def _called(equation):
