@@ -62,10 +62,10 @@ class Program(NamedTuple):
         yield from walk(self.steps)
 
     def dependents(self, slots: Sequence[int]) -> set[int]:
-        """Returns `slots` and all slots computed from them."""
+        """Returns `slots` and all slots computed from them, `stop_gradient` apart."""
         reached = set(slots)
         for step in self.walk():
-            if not reached.isdisjoint(step.inputs):
+            if step.key != "stop_gradient" and not reached.isdisjoint(step.inputs):
                 reached.update(step.outputs)
         return reached
 
