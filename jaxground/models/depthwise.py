@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxground.core import linear_map
+
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
-@functools.partial(jax.jit, static_argnames=("strides", "padding"))
 def depthwise_convolution(
     x: jax.Array,
     kernel: jax.Array,
@@ -25,8 +26,7 @@ def depthwise_convolution(
     XLA's own convolution. The choice falls when the program is lowered, not when it is traced, so
     that one jaxpr serves all platforms; both forms are linear in `x` and in `kernel`.
 
-    In a jaxpr this is a call by the name `depthwise_convolution`, which the rules of
-    `jaxground.core` know as one linear map of `x`.
+    To the rules of `jaxground.core` it is one operation, a `linear_map`, on every platform.
 
     Args:
       x: `[batch, height, width, channels]`.
@@ -49,13 +49,19 @@ def depthwise_convolution(
             "depthwise_convolution takes x [batch, height, width, channels] and kernel "
             f"[height, width, 1, channels]; it was given {x.shape} and {kernel.shape}"
         )
+    pads = padding
     if isinstance(padding, str):
-        pairs = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    else:
-        pairs = padding
-    shifted = functools.partial(_shifted_products, strides=strides, padding=pairs)
-    grouped = functools.partial(_grouped_convolution, strides=strides, padding=pairs)
-    return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+        pads = tuple(lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
+    return _convolution(strides, pads)(x, kernel)
+
+
+@functools.cache  # else every call would be traced and compiled anew
+def _convolution(strides, padding):
+    shifted = functools.partial(_shifted_products, strides=strides, padding=padding)
+    grouped = functools.partial(_grouped_convolution, strides=strides, padding=padding)
+    return linear_map(
+        lambda x, kernel: lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+    )
 
 
 def _shifted_products(x, kernel, *, strides, padding):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxground.core import excite
 from jaxground.models import depthwise_convolution
 
 CASES = [
@@ -66,10 +67,16 @@ def test_the_choice_falls_at_lowering():
     assert "conditional" not in compiled and "convolution(" not in compiled
 
 
-def test_it_is_one_call_by_its_name():
-    jaxpr = jax.make_jaxpr(depthwise_convolution)(*_operands(3))
-    (call,) = jaxpr.jaxpr.eqns
-    assert call.params["name"] == "depthwise_convolution"
+def test_mass_is_shared_as_by_a_grouped_convolution():
+    x, kernel = _operands(3)
+
+    def masses(convolve):
+        excited = excite(lambda x: convolve(x, kernel, (2, 2), "SAME"))
+        y, pull = jax.vjp(excited, x)
+        return pull(jnp.ones_like(y))[0]
+
+    found = jax.jit(lambda: masses(depthwise_convolution))()
+    np.testing.assert_allclose(found, jax.jit(lambda: masses(_grouped))(), rtol=1e-4, atol=1e-5)
 
 
 def test_wrong_kernel_is_refused():
