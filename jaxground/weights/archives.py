@@ -105,20 +105,15 @@ def stored(file: io.BufferedReader, record: zipfile.ZipInfo) -> np.ndarray:
     if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
         raise WeightsError(f"expected {place} uncompressed, as torch.save writes it")
     with malformed("zip archive"):
-        size = file.seek(0, os.SEEK_END)
         file.seek(record.header_offset)
         magic, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        start = file.tell() + name + extra
         if magic != b"PK\3\4":
             raise WeightsError(f"expected {place} at byte {record.header_offset}, found none")
-        if start + record.file_size > size:
-            raise WeightsError(
-                f"expected {record.file_size} bytes of {place}, "
-                f"found {max(size - start, 0)} (truncated?)"
-            )
-        file.seek(start)
-        data = np.empty(record.file_size, np.uint8)
+        file.seek(name + extra, os.SEEK_CUR)
+        data = np.empty(record.file_size, np.uint8)  # at most the file's size: see records
         count = file.readinto(data.data)
-    if count != data.size or (record.CRC and zlib.crc32(data.data) != record.CRC):
+    if count != data.size:
+        raise WeightsError(f"expected {data.size} bytes of {place}, found {count} (truncated?)")
+    if record.CRC and zlib.crc32(data.data) != record.CRC:
         raise WeightsError(f"expected {place} with CRC-32 {record.CRC:08x}, found other bytes")
     return data

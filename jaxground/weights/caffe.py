@@ -16,6 +16,7 @@ from jaxground.weights.tensors import MAX_RANK, widened
 
 # NetParameter: the list of layers; in a layer: its name and its blobs.
 LAYERS = {100: (1, 7), 2: (4, 6)}  # LayerParameter, V1LayerParameter
+MAX_SIZE = 2**40
 V1, V0_LAYER = 2, 1  # V1LayerParameter.layer, a layer inside the layer
 LEGACY_SHAPE = (1, 2, 3, 4)  # BlobProto: num, channels, height, width
 DATA, SHAPE, DOUBLE_DATA, DIM = 5, 7, 8, 1
@@ -99,9 +100,12 @@ def _blob(blob: np.ndarray, key: str, budget: Budget) -> np.ndarray:
         # Caffe itself prefers doubles where both are present, and legacy sizes to a shape.
         number, dtype = (DOUBLE_DATA, "<f8") if parts[DOUBLE_DATA] else (DATA, "<f4")
         shape = tuple(legacy.get(size, 0) for size in LEGACY_SHAPE) if legacy else tuple(sizes)
+        # A negative int64 is a varint beyond the limit as well.
+        if len(shape) > MAX_RANK or any(size > MAX_SIZE for size in shape):
+            raise WeightsError(f"expected a shape, found {shape[:MAX_RANK]}")
         found = sum(part.size for part in parts[number])
         expected = math.prod(shape) * np.dtype(dtype).itemsize
-        if expected != found or len(shape) > MAX_RANK:
+        if expected != found:
             raise WeightsError(f"expected {expected} bytes for shape {shape}, found {found}")
         flat = np.concatenate([part.reshape(-1) for part in parts[number]] or [np.empty(0, "u1")])
         return widened(flat.view(dtype).reshape(shape))
@@ -119,9 +123,6 @@ def _sizes(shape: np.ndarray, budget: Budget) -> list[int]:
                 budget.spend()
                 size, position = protobuf.varint(field.payload, position)
                 sizes.append(size)
-    # A negative int64 is a varint beyond this as well.
-    if len(sizes) > MAX_RANK or any(size >= 2**40 for size in sizes):
-        raise WeightsError(f"expected a shape, found {len(sizes)} sizes, {shown(max(sizes))}")
     return sizes
 
 

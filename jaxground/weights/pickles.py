@@ -94,7 +94,7 @@ class _Machine:
 
     def take(self, count: int) -> bytes:
         left = self.end - self.position
-        if not 0 <= count <= left:
+        if count > left:
             raise self.error(f"expected {count} more bytes, found {left} (truncated?)")
         self.position += count
         return self.data[self.position - count : self.position]
@@ -195,7 +195,7 @@ _STRINGS: dict[bytes, tuple[str, Callable[[_Machine, bytes], Any]]] = {
     opcodes.BINUNICODE: ("<I", _Machine.text),
     opcodes.SHORT_BINUNICODE: ("<B", _Machine.text),
     opcodes.BINUNICODE8: ("<Q", _Machine.text),
-    opcodes.BINSTRING: ("<i", lambda _, raw: raw.decode("latin-1")),
+    opcodes.BINSTRING: ("<I", lambda _, raw: raw.decode("latin-1")),
     opcodes.SHORT_BINSTRING: ("<B", lambda _, raw: raw.decode("latin-1")),
     opcodes.BINBYTES: ("<I", lambda _, raw: raw),
     opcodes.SHORT_BINBYTES: ("<B", lambda _, raw: raw),

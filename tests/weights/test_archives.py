@@ -111,6 +111,15 @@ def test_refuses_records_that_share_their_bytes(tmp_path):
         weights.read(path)
 
 
+def test_refuses_records_that_are_not_where_the_directory_says(tmp_path):
+    """Also when no checksum would tell: zero is how torch says that it computed none."""
+    path = write_zip(tmp_path / "a", VALUE, STORAGES)
+    patched(path, b"archive/data/0", 16, 0)
+    patched(path, b"archive/data/0", 42, 4)
+    with pytest.raises(WeightsError, match="expected record 'archive/data/0' at byte 4, found"):
+        weights.read(path)
+
+
 def test_refuses_directories_without_end(tmp_path):
     """Entries of 47 bytes become Python objects of a kilobyte each."""
     entry = b"PK\1\2".ljust(28, b"\0") + b"\1\0".ljust(18, b"\0") + b"x"

@@ -135,6 +135,8 @@ HOSTILE = {
     "product wraps": part(7, part(1, varint(2**39) * 2)) + part(5, FLOAT.tobytes()),
     "negative size": part(7, part(1, varint(-1) + varint(-48))) + part(5, FLOAT.tobytes()),
     "negative legacy size": number(1, -1) + part(5, FLOAT.tobytes()),
+    "zero times a negative size": part(7, part(1, varint(0) + varint(-1))),
+    "zero times a negative legacy size": number(1, 0) + number(2, -1),
     "33 sizes": part(7, part(1, b"\x01" * 33)) + part(5, FLOAT[0, 0, 0, :1].tobytes()),
     "too few data": part(7, part(1, b"\x31")) + part(5, FLOAT.tobytes()),
     "too many data": part(7, part(1, b"\x2f")) + part(5, FLOAT.tobytes()),

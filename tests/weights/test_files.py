@@ -63,6 +63,12 @@ def test_a_safetensors_header_of_any_length_is_no_pickle(tmp_path):
     np.testing.assert_array_equal(weights.read(tmp_path / "a")["w"], W)
 
 
+def test_a_brace_makes_no_safetensors_file(tmp_path):
+    write_caffe(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"\x0a\x08net_of{}" + (tmp_path / "a").read_bytes())
+    np.testing.assert_array_equal(weights.read(tmp_path / "a")["w/0"], W)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -90,6 +90,7 @@ HOSTILE = {
     "NUL": header("\0") + FOUR,
     "header beyond the end": b"\x93NUMPY\1\0\xff\x10{}",
     "header of 4 GiB": b"\x93NUMPY\2\0\xff\xff\xff\xff{}",
+    "header of 64 MiB": b"\x93NUMPY\2\0\0\0\0\4" + b" " * 2**26,
     "version 9": header(GOOD, b"\x09\0") + FOUR,
     "no magic": FOUR * 4,
     "nothing": b"",
@@ -118,6 +119,19 @@ def test_refuses_a_bomb_by_its_directory(tmp_path):
     raw[entry + 24 : entry + 28] = (2**30 + 1).to_bytes(4, "little")
     path.write_bytes(raw)
     with pytest.raises(WeightsError, match="found 1073741825 bytes declared"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 100_000, 2**17])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_compares_checksums(tmp_path, save, size):
+    path = tmp_path / "a.npz"
+    save(path, weight=np.arange(size, dtype=np.float64))
+    with zipfile.ZipFile(path) as archive:
+        (record,) = archive.infolist()
+    raw = path.read_bytes().replace(record.CRC.to_bytes(4, "little"), b"\1\2\3\4")
+    path.write_bytes(raw)
+    with pytest.raises(WeightsError, match="Bad CRC-32"):
         weights.read(path)
 
 

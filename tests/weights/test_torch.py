@@ -289,7 +289,24 @@ def test_refuses_hostile_legacy_files(tmp_path, value, storages):
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("keys", [["0", "0"], [], [0], "0", ["1"]])
+def test_says_how_much_of_a_legacy_file_is_there(tmp_path):
+    value, storages = state({"w": np.ones(1, np.float32)}, legacy=True)
+    path = write_legacy(tmp_path / "a.pth", value, lengths(value, storages))
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match=f"at least {size} bytes, found {size - 1}"):
+        weights.read(path)
+
+
+def test_refuses_a_storage_twice(tmp_path):
+    value = {"w": legacy_tensor("0", 1, (1,), (1,))}
+    path = write_legacy(tmp_path / "a.pth", value, {"0": (1, ONE)}, keys=["0", "0"])
+    path.write_bytes(path.read_bytes() + path.read_bytes()[-12:])
+    with pytest.raises(WeightsError, match="once each, found '0'"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("keys", [[], [0], "0", ["1"]])
 def test_refuses_other_storage_keys(tmp_path, keys):
     value = {"w": legacy_tensor("0", 1, (1,), (1,))}
     path = write_legacy(tmp_path / "a.pth", value, {"0": (1, ONE)}, keys=keys)
