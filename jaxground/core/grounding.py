@@ -65,7 +65,8 @@ def ground(
     program, tree = trace(f, rules, x)
     names = (at,) if isinstance(at, str) else tuple(at or ())
     slots = {name: slot_of(program, name) for name in names}
-    overrides = _duals(program, rules) if contrastive else {}
+    sources = tuple(slots.values()) or program.inputs
+    overrides = _duals(program, rules, sources) if contrastive else {}
 
     if at is None:
 
@@ -81,26 +82,47 @@ def ground(
             program,
             jax.tree.leaves(x),
             rules,
-            probes={slots[name]: probe for name, probe in probes.items()},
+            probes=probes,
             overrides=overrides,
-            read=[slots[name] for name in probes],
+            read=list(slots.values()),
         )
-        return jax.tree.unflatten(tree, outputs), dict(zip(probes, values, strict=True))
+        return jax.tree.unflatten(tree, outputs), dict(zip(slots, values, strict=True))
 
-    shapes = {name: program.shapes[slot] for name, slot in slots.items()}
-    zeros = {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()}
+    shapes = {slot: program.shapes[slot] for slot in {*sources, *_beside(program, sources)}}
+    zeros = {slot: jnp.zeros(s.shape, s.dtype) for slot, s in shapes.items()}
     outputs, pull, activations = jax.vjp(of_probes, zeros, has_aux=True)
+
+    def pull_to_taps(prior):
+        masses = pull(prior)[0]
+        return {name: masses[slot] for name, slot in slots.items()}
+
     if isinstance(at, str):
-        return Grounding(outputs, activations[at], lambda prior: pull(prior)[0][at])
-    return Grounding(outputs, activations, lambda prior: pull(prior)[0])
+        return Grounding(outputs, activations[at], lambda prior: pull_to_taps(prior)[at])
+    return Grounding(outputs, activations, pull_to_taps)
 
 
-def _duals(program: Program, rules: Rules) -> dict[int, Rule]:
+def _beside(program: Program, taps: Sequence[int]) -> set[int]:
+    """Returns the slots where signals that pass the taps by meet those that come from them.
+
+    At a tap on one branch the other branch is no bias: it takes its share, as it does on the way
+    to the input. These slots get probes too, so that the rules see signals there.
+    """
+    signals, above = program.dependents(program.inputs), program.dependents(taps)
+    return {
+        slot
+        for step in program.walk()
+        if not above.isdisjoint(step.inputs)
+        for slot in signals.intersection(step.inputs) - above
+        if jnp.issubdtype(program.shapes[slot].dtype, jnp.inexact)
+    }
+
+
+def _duals(program: Program, rules: Rules, sources: Sequence[int]) -> dict[int, Rule]:
     """Returns the contrastive rules of the weighted linear maps nearest the output.
 
     Found by walking back from the output over everything else: biases, activations, pooling.
     """
-    active = program.dependents(program.inputs)
+    active = program.dependents(sources)
     writer = {slot: step for step in program.walk() for slot in step.outputs}
     found: dict[int, Rule] = {}
     visited: set[int] = set()
