@@ -21,7 +21,7 @@ def depthwise_convolution(
 ) -> jax.Array:
     """Returns each channel of `x` convolved with its own filter.
 
-    XLA's CPU backend computes grouped convolutions 15 to 150 times slower than it could; there the
+    XLA's CPU backend computes grouped convolutions 10 to 200 times slower than it could; there the
     filter's taps become shifted multiply-adds, which XLA fuses into one loop. Elsewhere this is
     XLA's own convolution. The choice falls when the program is lowered, not when it is traced, so
     that one jaxpr serves all platforms; both forms are linear in `x` and in `kernel`.

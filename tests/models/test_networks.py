@@ -106,6 +106,15 @@ def test_every_network_is_counted_or_ours():
     assert set(models.names()) - ours == set(PARAMETERS)
 
 
+def test_facts_that_neither_counts_nor_shapes_show():
+    assert _abstract("googlenet").inception_4a.branch2[1].bn.epsilon == 1e-3
+    assert _abstract("mobilenet_v1_bn").bn_conv3_depthwise.epsilon == 1e-3
+    block = _abstract("resnet50").layer2[0]  # torchvision's ResNets stride in the 3x3 convolution
+    assert block.conv1.strides == (1, 1) and block.conv2.strides == (2, 2)
+    assert block.bn3.epsilon == 1e-5
+    assert _abstract("googlenet").preprocess.mean == (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_card_names_taps_that_exist(name):
     model = _abstract(name)

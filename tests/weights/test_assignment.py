@@ -106,3 +106,18 @@ def test_vgg_is_numbered_as_torchvision_numbers_it():
     assert vgg16_bn.layouts[0].key("conv5_3.kernel") == "features.40.weight"
     assert vgg16_bn.taps["pool5"] == "features.43"
     assert names.vgg((2, 2, 3, 3, 3)).taps["pool4"] == "features.23"  # reference 1.5
+
+
+def test_vgg_of_caffe_and_keras():
+    caffe, keras = names.vgg((2, 2, 3, 3, 3)).layouts[2:]
+    assert caffe.key("conv5_3.kernel") == "conv5_3/0" and caffe.key("fc8.bias") == "fc8/1"
+    assert keras.key("conv5_3.bias") == "block5_conv3/bias"
+    assert keras.key("fc8.kernel") == "predictions/kernel"
+    kernel = np.arange(7 * 7 * 2 * 3, dtype=np.float32).reshape(-1, 3)  # rows, columns, channels
+    network = {"fc6.kernel": kernel.shape}
+    np.testing.assert_array_equal(
+        assign({"fc1/kernel": kernel}, network, keras)["fc6.kernel"], kernel
+    )
+    blob = np.moveaxis(kernel.reshape(7, 7, 2, 3), (3, 2), (0, 1)).reshape(1, 1, 3, -1)
+    np.testing.assert_array_equal(assign({"fc6/0": blob}, network, caffe)["fc6.kernel"], kernel)
+    assert caffe.bgr and keras.bgr
