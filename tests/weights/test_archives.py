@@ -120,6 +120,20 @@ def test_refuses_records_that_are_not_where_the_directory_says(tmp_path):
         weights.read(path)
 
 
+def test_refuses_a_record_that_leaves_the_file(tmp_path):
+    """Without a checksum, the missing end would be whatever the memory held."""
+    path = write_zip(tmp_path / "a", VALUE, {}, records=[("archive/data/0", STORAGES["0"])])
+    raw = path.read_bytes()
+    size = len(raw) - raw.index(STORAGES["0"]) + 1
+    patched(path, b"archive/data/0", 16, 0)
+    for offset in (20, 24):
+        patched(path, b"archive/data/0", offset, size)
+    with open(path, "rb") as file, archives.opened(file) as archive:
+        record = archives.records(archive)["archive/data/0"]
+        with pytest.raises(WeightsError, match=f"expected {size} bytes .* found {size - 1}"):
+            archives.stored(file, record)
+
+
 def test_refuses_directories_without_end(tmp_path):
     """Entries of 47 bytes become Python objects of a kilobyte each."""
     entry = b"PK\1\2".ljust(28, b"\0") + b"\1\0".ljust(18, b"\0") + b"x"
