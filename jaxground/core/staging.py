@@ -1,5 +1,6 @@
 """Compiled explainers: weights as arguments, and what depends on weights alone computed once."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from jaxground.core.program import Program, link
 from jaxground.core.tables import GRADIENT
@@ -85,7 +87,10 @@ def _stage(method, f, options, arrays, hoisted) -> _Stage:
     weights = [program.constants[s] for s in early.inputs]
     key = f"{[id(w) for w in weights]} {jax.make_jaxpr(of_weights)(weights)}"
     if key not in hoisted:
-        hoisted[key] = weights, jax.jit(of_weights)(weights)  # an id is unique while alive
+        # Now, even when called under `jit`, whose values must not outlive it.
+        concrete = not any(isinstance(w, Tracer) for w in weights)
+        with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
+            hoisted[key] = weights, jax.jit(of_weights)(weights)  # an id is unique while alive
     _, residuals = hoisted[key]
 
     @jax.jit
