@@ -20,7 +20,14 @@ from jax import Array
 
 
 class MissingRuleError(NotImplementedError):
-    """Mass reached an operation for which the table has no rule."""
+    """Mass reached an operation without a rule, in the line of the user's file that is named.
+
+    Example:
+      >>> import jaxground
+      >>> jax.vjp(jaxground.excite(jnp.sin), jnp.ones(3))  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      jaxground.core.rules.MissingRuleError: no rule for `sin` (float32[3]), ...
+    """
 
 
 @dataclasses.dataclass(frozen=True)

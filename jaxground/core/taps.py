@@ -37,6 +37,11 @@ def taps(f: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, jax.Shap
       f: Any function that JAX can trace.
       *args: Its arguments.
       **kwargs: Its keyword arguments.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> taps(lambda x: tap(x[:, ::2], "half").sum(), jnp.ones((1, 4)))
+      {'half': ShapeDtypeStruct(shape=(1, 2), dtype=float32)}
     """
     program, _ = trace(f, EXCITATION, *args, **kwargs)
     avals = {name: program.shapes[slot] for name, slot in find(program).items()}
