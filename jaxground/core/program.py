@@ -79,8 +79,14 @@ def walk(steps: Sequence[Step]) -> Iterator[Step]:
             yield step
 
 
-def link(jaxpr: Any, rules: Rules) -> Program:
-    """Returns the program of a closed jaxpr; calls with a rule of their own stay whole."""
+def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
+    """Returns the program of a closed jaxpr; calls with a rule of their own stay whole.
+
+    Args:
+      jaxpr: From `jax.make_jaxpr`, or the body of a loop.
+      rules: The table.
+      source: The source of the loop, for operations of its body that have none.
+    """
     slots = itertools.count()
     program = Program((), (), (), {}, {})
 
@@ -125,7 +131,7 @@ def link(jaxpr: Any, rules: Rules) -> Program:
         return steps, tuple(map(read, jaxpr.outvars))
 
     inputs = tuple(map(allot, jaxpr.jaxpr.invars))
-    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "", None)
+    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "", source)
     return program._replace(inputs=inputs, outputs=outputs, steps=tuple(steps))
 
 
@@ -186,7 +192,7 @@ def describe(equation) -> str:
     """Returns an equation in words: primitive, operand shapes, the user's file and line."""
     shapes = ", ".join(v.aval.str_short() for v in equation.invars)
     where = source_info_util.summarize(equation.source_info)
-    return f"`{equation.primitive.name}` ({shapes}), at {where}"
+    return f"`{equation.primitive.name}` ({shapes}), at {where or 'library code'}"
 
 
 def _jaxprs(value) -> list:

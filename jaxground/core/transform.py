@@ -111,7 +111,7 @@ def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_
     rule = overrides.get(step.outputs[0], rules[step.key]) if step.outputs else transpose
     smooth = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars)
     if step.key in _LOOPS and rules.table:
-        results = step.bind(*arrays, params=_excited_params(equation.params, rules))
+        results = step.bind(*arrays, params=_excited_params(equation, rules))
     elif step.key in (*_LOOPS, "name") or rule is transpose or not smooth:
         results = step.bind(*arrays)
     else:
@@ -185,15 +185,15 @@ def _probed(x, probe):
     return x if probe is None else _probe(x, probe)
 
 
-def _excited_params(params: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+def _excited_params(equation: Any, rules: Rules) -> dict[str, Any]:
     """Returns the parameters of a loop with its bodies excited."""
 
     def excited(jaxpr):
-        program = link(jaxpr, rules)
+        program = link(jaxpr, rules, equation.source_info)
         shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.jaxpr.invars]
         return jax.make_jaxpr(lambda *xs: evaluate(program, xs, rules)[0])(*shapes)
 
-    return rewrite(params, excited)
+    return rewrite(equation.params, excited)
 
 
 def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., Any]:
