@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jaxground import attribution, excitation_backprop, models, plots, weights
+from jaxground import attribution, excitation_backprop, maps, models, plots, weights
 from jaxground.cli import main
 from jaxground.cli.methods import METHODS
 from jaxground.data.example import example_photograph
@@ -113,8 +113,13 @@ def test_every_method_runs(folder, method):
     assert found["map"]["smoothed"] == (method in ("gradient", "guided_backprop", "deconvnet"))
     arrays = np.load(f"photo.{method}.top.npz")
     assert arrays["maps"].shape == (1, found["map"]["height"], found["map"]["width"])
+    shown = arrays["maps"][0]
     if found["map"]["smoothed"]:
-        assert arrays["maps"].shape == (1, 32, 53)  # at the image, its aspect kept
+        assert shown.shape == (32, 53)  # at the image, its aspect kept
+        shown = maps.smooth(shown)
+    row, column = np.unravel_index(np.argmax(shown), shown.shape)
+    x, y = (column + 0.5) * 50 / shown.shape[1], (row + 0.5) * 30 / shown.shape[0]
+    assert found["targets"][0]["peak"] == [int(x), int(y)]
 
 
 def test_a_folder_is_explained_in_one_go_and_what_cannot_be_read_is_told(folder, capsys):
@@ -139,9 +144,12 @@ def test_a_folder_is_explained_in_one_go_and_what_cannot_be_read_is_told(folder,
     assert "0 explained, 6 explained before, 2 skipped" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in Path("out").iterdir()} == written
 
-    assert main(["explain", "photos/1.jpg", "--output", "out", "--overwrite"]) == 0
+    path = "out/4.excitation_backprop.top.npz"
+    in_a_batch = np.load(path)["maps"]  # the last one, padded
+    assert main(["explain", "photos/4.jpg", "--output", "out", "--overwrite"]) == 0
+    np.testing.assert_allclose(np.load(path)["maps"], in_a_batch, rtol=1e-3, atol=1e-6)
     changed = {path.name for path, time in written.items() if path.stat().st_mtime_ns != time}
-    assert changed == {f"1.excitation_backprop.top{s}" for s in (".json", ".npz", ".png")}
+    assert changed == {f"4.excitation_backprop.top{s}" for s in (".json", ".npz", ".png")}
 
 
 def test_results_beside_the_photographs_are_not_taken_for_photographs(folder, capsys):
