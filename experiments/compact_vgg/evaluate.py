@@ -2,7 +2,7 @@
 
     python experiments/compact_vgg/evaluate.py --output experiments/compact_vgg/runs/evaluation
 
-About a minute on two CPU cores; writes metrics.json, from which the table of the README is taken.
+About a minute on two idle CPU cores; writes metrics.json, whose numbers the README repeats.
 
 Protocol of the mosaics: `--seed` draws `--count` pictures of 64x64 pixels, each of four CIFAR-10
 (JPEG) photographs of four different classes as they are, 32x32; each of the four classes is a

@@ -107,7 +107,7 @@ ENTRIES = (
     Entry(CNN2, Card("cnn_2", "pool2", "conv3", "cifar10", CIFAR), weight_names.ours(), 10),
     Entry(
         CompactVGG,
-        Card("compact_vgg", "pool3", "conv4_2", "cifar10", Preprocess(112, 112, MEAN, STD)),
+        Card("compact_vgg", "pool3", "conv4_2", "cifar10", Preprocess(80, 80, MEAN, STD)),
         weight_names.ours(),
         10,
         embedded="compact_vgg.safetensors",
