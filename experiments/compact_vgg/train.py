@@ -5,8 +5,9 @@ r"""Trains CompactVGG, the network that ships with jaxground, from scratch.
     python train.py --output runs/second --start runs/first/compact_vgg.safetensors --seed 1 \
         --steps 800 --peak-learning-rate 0.12 --warmup 0.06 --mosaics 0.45 --photographs 0.2
 
-Both took 73 minutes on part of two shared CPU cores (idle, a step should take about 0.55 s). Expect 82 % on the held-out photographs, and 93 % of the
-peaks in `evaluate.py`. Two runs, because the first would not have ended in time. `--smoke` is four steps.
+Both took 73 minutes on part of two shared CPU cores; idle, a step should take about 0.55 s. Expect
+82 % on the held-out photographs, and 93 % of the peaks in `evaluate.py`. Two runs, because the
+first would not have ended in time. `--smoke` is four steps.
 
 Grounding is trained in. Every canvas is a known composition of photographs (`canvases.py`), and
 three losses are summed: cross-entropy of the features averaged over each visible photograph
