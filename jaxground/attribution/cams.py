@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.attribution.signals import Classifier, backward, channel_sum
+from jaxground.attribution.signals import Classifier, backward, channel_sum, check_images
 from jaxground.core import GRADIENT
 from jaxground.core.taps import check_affine
 
@@ -64,6 +64,7 @@ def cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -> Arr
     References:
       Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, equation 2.
     """
+    images = check_images(images)
     check_affine(f, images, at)
     return _weighted(f, images, targets, at, jnp.sum)
 

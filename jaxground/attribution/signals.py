@@ -80,7 +80,8 @@ def check_images(images: ArrayLike) -> Array:
     if images.shape[0] == 0:
         raise ValueError(f"images must hold at least one image, got shape {images.shape}")
     if not isinstance(images, Tracer):
-        finite = jnp.isfinite(jnp.asarray(images)).all(axis=(1, 2, 3))
+        with jax.ensure_compile_time_eval():  # known values, even under the jit of other arguments
+            finite = jnp.isfinite(jnp.asarray(images)).all(axis=(1, 2, 3))
         if not bool(finite.all()):
             raise ValueError(f"images {_listed(~finite)} have NaN or infinite pixels")
     return jnp.asarray(images)
@@ -134,7 +135,8 @@ def prior(outputs: Array, targets: ArrayLike) -> tuple[Array, bool]:
     if targets.ndim not in (1, 2):
         raise ValueError(f"targets must be int[batch] or int[batch, k], got shape {targets.shape}")
     if not isinstance(targets, Tracer) and targets.size:
-        outside = np.unique(np.asarray(targets)[(targets < 0) | (targets >= classes)])
+        known = np.asarray(targets)
+        outside = np.unique(known[(known < 0) | (known >= classes)])
         if outside.size:
             raise ValueError(
                 f"classes {outside.tolist()} are out of range: f has {classes} classes"
