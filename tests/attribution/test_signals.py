@@ -1,0 +1,379 @@
+"""What all explainers have in common: images, targets, priors, taps, and the errors of each."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxground.attribution import (
+    cam,
+    contrastive_excitation_backprop,
+    deconvnet,
+    excitation_backprop,
+    grad_cam,
+    gradient,
+    guided_backprop,
+)
+from jaxground.attribution.signals import prior
+from jaxground.core import CAFFE, EXCITATION, GRADIENT, ground, tap
+
+F, X = zoo.plain(zoo.weights()), zoo.images()
+METHODS = {
+    method.__name__: method
+    for method in (
+        excitation_backprop,
+        contrastive_excitation_backprop,
+        gradient,
+        guided_backprop,
+        deconvnet,
+        grad_cam,
+        cam,
+    )
+}
+each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+def network(x):
+    """Two convolutions, and the head that every method can read."""
+    w = zoo.weights()
+    x = jax.nn.relu(zoo.convolve(x, w["conv"]) + w["conv_bias"])
+    x = tap(jax.nn.relu(zoo.convolve(x, w["block"])), "last")
+    return x.mean((1, 2)) @ w["dense"] + w["dense_bias"]
+
+
+def everywhere(x):
+    """The same network, fully convolutional: logits at every position."""
+    w = zoo.weights()
+    x = tap(jax.nn.relu(zoo.convolve(x, w["conv"]) + w["conv_bias"]), "last")
+    return x @ w["dense"]
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+@each_method
+def test_several_targets_equal_separate_calls(method):
+    targets = jnp.array([[0, 2, 2], [1, 0, 2]])
+
+    @jax.jit
+    def explain(x):
+        together = method(network, x, targets, at="last")
+        return together, jnp.stack([method(network, x, t, at="last") for t in targets.T], axis=1)
+
+    together, apart = explain(X)
+    assert together.shape == (2, 3, 6, 6)
+    np.testing.assert_allclose(together, apart, atol=1e-6)
+    np.testing.assert_array_equal(together[0, 1], together[0, 2])
+    assert np.abs(together[:, 0] - together[:, 2]).max() > 1e-3
+
+
+@each_method
+def test_a_class_is_a_one_hot_prior(method):
+    targets = jnp.array([2, 0])
+    priors = jax.nn.one_hot(targets, zoo.CLASSES)
+    mixed = jnp.stack([priors, 0.5 * priors], axis=1)
+
+    @jax.jit
+    def explain(x):
+        return [method(network, x, t, at="last") for t in (targets, priors, mixed)]
+
+    by_class, by_prior, by_priors = explain(X)
+    assert by_class.shape == (2, 6, 6)
+    np.testing.assert_array_equal(by_prior, by_class)
+    np.testing.assert_allclose(by_priors[:, 0], by_class, atol=1e-7)
+    np.testing.assert_allclose(by_priors[:, 1], by_class / 2, atol=1e-7)
+
+
+def test_known_images_and_targets_may_stand_inside_jit():
+    targets = jnp.array([2, 0])
+    expected = jax.jit(lambda x, t: excitation_backprop(network, x, t, at="last"))(X, targets)
+    inside = jax.jit(lambda _: excitation_backprop(network, X, [2, 0], at="last"))(0)
+    np.testing.assert_allclose(inside, expected, atol=1e-7)
+    for images, classes in (X, [2, 3]), (X + np.inf, [2, 0]):
+        with pytest.raises(ValueError, match=r"classes \[3\] are|images \[0, 1\] have"):
+            jax.jit(lambda _, x=images, t=classes: gradient(network, x, t))(0)
+
+
+def test_spatial_logits_start_from_the_softmax_over_positions():
+    logits = np.asarray(everywhere(X), np.float64)
+    targets = np.array([[1, 0], [2, 2]])
+    exponentials = np.exp(logits - logits.max((1, 2), keepdims=True))
+    probability = exponentials / exponentials.sum((1, 2), keepdims=True)
+    priors, single = prior(jnp.asarray(logits, jnp.float32), targets)
+    assert not single and priors.shape == (2, 2, *logits.shape[1:])
+    for image in range(2):
+        for k, target in enumerate(targets[image]):
+            others = np.delete(priors[image, k], target, axis=-1)
+            assert not others.any()
+            np.testing.assert_allclose(
+                priors[image, k, ..., target], probability[image, ..., target], atol=1e-6
+            )
+    found = excitation_backprop(everywhere, X, targets[:, 0], at="last")
+    by_hand = ground(everywhere, X, at="last").pull(priors[:, 0]).sum(-1)
+    np.testing.assert_allclose(found, by_hand, atol=1e-6)
+
+
+def test_one_position_is_no_position():
+    """A fully convolutional classifier on an image of its own size is a classifier."""
+
+    def spatial(x):
+        return network(x)[:, None, None]
+
+    found = excitation_backprop(spatial, X, jnp.array([1, 2]), at="last")
+    expected = excitation_backprop(network, X, jnp.array([1, 2]), at="last")
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_a_class_out_of_range_under_jit_gives_nothing():
+    found = jax.jit(lambda x, t: excitation_backprop(network, x, t, at="last"))(
+        X, jnp.array([0, 9])
+    )
+    assert found[0].sum() > 0.5 and not found[1].any()
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def test_excitation_maps_are_the_mass_summed_over_channels():
+    targets = jnp.array([0, 2])
+    one_hot = jax.nn.one_hot(targets, zoo.CLASSES)
+    for rules in (EXCITATION, CAFFE):
+        found = excitation_backprop(F, X, targets, at="conv", rules=rules)
+        mass = ground(F, X, at="conv", rules=rules).pull(one_hot)
+        np.testing.assert_allclose(found, mass.sum(-1), atol=1e-6)
+    signed = ground(F, X, at="conv", contrastive=True).pull(one_hot).sum(-1)
+    assert signed.min() < -1e-3
+    found = contrastive_excitation_backprop(F, X, targets, at="conv")
+    np.testing.assert_allclose(found, np.maximum(signed, 0), atol=1e-6)
+
+
+def test_gradient_maps_are_the_largest_slope_over_channels():
+    targets = jnp.array([0, 2])
+    slope = jax.grad(lambda x: F(x)[jnp.arange(2), targets].sum())(X)
+    np.testing.assert_allclose(gradient(F, X, targets), np.abs(slope).max(-1), atol=1e-6)
+
+
+def test_guided_backprop_deconvnet_and_gradient_differ_as_they_should():
+    """One ReLU, one unit on and one off, each under a positive and a negative weight."""
+    weights = jnp.array([[1.0, -1.0], [2.0, 3.0]])
+
+    def f(x):
+        return jax.nn.relu(x).sum((1, 2)) @ weights
+
+    x = jnp.array([[[[5.0, -5.0]]]])  # the first channel is on, the second off
+    for method, first, second in (
+        (gradient, [1, 0], [-1, 0]),
+        (guided_backprop, [1, 0], [0, 0]),
+        (deconvnet, [1, 2], [0, 3]),
+    ):
+        for target, signal in enumerate((first, second)):
+            found = method(f, x, jnp.array([target]))
+            assert found.item() == np.abs(signal).max(), method.__name__
+
+
+def test_grad_cam_is_cam_where_cam_is_defined():
+    """Selvaraju et al., section 3: the same up to the number of positions, before the clip."""
+    targets = jnp.array([1, 2])
+    plain = cam(network, X, targets, at="last")
+    weighted = grad_cam(network, X, targets, at="last")
+    np.testing.assert_allclose(weighted, np.maximum(plain, 0) / 36, rtol=1e-5, atol=1e-7)
+    assert plain.min() < 0
+    logits = network(X) - zoo.weights()["dense_bias"]
+    mean = plain.mean((1, 2))
+    np.testing.assert_allclose(mean, logits[jnp.arange(2), targets], rtol=1e-4)
+
+
+def test_cam_weighs_channels_by_the_classifier():
+    w = zoo.weights()["dense"]
+    activations = ground(network, X, at="last", rules=GRADIENT).activations
+    expected = np.stack([activations[i] @ w[:, t] for i, t in enumerate((1, 2))])
+    np.testing.assert_allclose(cam(network, X, jnp.array([1, 2]), at="last"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_maps_accumulate_in_float32(dtype):
+    x, ones = jnp.ones((1, 2, 2, 1024), dtype), jnp.ones((1024, 1), dtype)
+    found = excitation_backprop(lambda x: x.mean((1, 2)) @ ones, x, [0])
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found.sum(), 1, atol=1e-2)
+
+
+@each_method
+def test_a_sharded_batch_needs_no_communication(method):
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    spec = NamedSharding(mesh, PartitionSpec("batch"))
+    compiled = (
+        jax.jit(lambda x, t: method(network, x, t, at="last"), in_shardings=(spec, spec))
+        .lower(zoo.images(4), jnp.zeros(4, int))
+        .compile()
+    )
+    text = compiled.as_text()
+    assert not any(name in text for name in ("all-reduce", "all-gather", "permute", "all-to-all"))
+    assert compiled.output_shardings.is_equivalent_to(spec, 3)
+
+
+@pytest.mark.xfail(strict=True, reason="vmap makes targets the major axis of a joint batch")
+def test_several_targets_of_a_sharded_batch_need_no_communication():
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    spec = NamedSharding(mesh, PartitionSpec("batch"))
+    explain = jax.jit(lambda x, t: excitation_backprop(F, x, t), in_shardings=(spec, spec))
+    text = explain.lower(zoo.images(4), jnp.zeros((4, 2), int)).compile().as_text()
+    assert "all-gather" not in text
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@each_method
+@pytest.mark.parametrize(
+    "images, error, message",
+    [
+        (
+            X[0],
+            ValueError,
+            "images must be [batch, height, width, channel], got shape (6, 6, 2); for one image "
+            "write images[None]",
+        ),
+        (
+            X[0, 0],
+            ValueError,
+            "images must be [batch, height, width, channel], got shape (6, 2)",
+        ),
+        (
+            (255 * X).astype(np.uint8),
+            TypeError,
+            "images must be floating point and preprocessed for the network, got uint8; see "
+            "model.preprocess",
+        ),
+        (X[:0], ValueError, "images must hold at least one image, got shape (0, 6, 6, 2)"),
+        (
+            np.stack([X[0], np.full_like(X[0], np.nan), X[0], X[0] + np.inf]),
+            ValueError,
+            "images [1, 3] have NaN or infinite pixels",
+        ),
+        (
+            [[1.0]],
+            TypeError,
+            "images must be an array [batch, height, width, channel], not list",
+        ),
+    ],
+    ids=["rank 3", "rank 2", "uint8", "empty", "NaN", "list"],
+)
+def test_images_are_checked_first(method, images, error, message):
+    with pytest.raises(error) as raised:
+        method(network, images, jnp.zeros(len(images), int), at="last")
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "targets, error, message",
+    [
+        ([0, 3], ValueError, "classes [3] are out of range: f has 3 classes"),
+        ([[-1, 0], [7, 2]], ValueError, "classes [-1, 7] are out of range: f has 3 classes"),
+        ([0, 1, 2], ValueError, "targets (3,) do not match the batch of 2 images"),
+        (1, ValueError, "targets must be int[batch] or int[batch, k], got shape ()"),
+        (
+            [[[0]], [[1]]],
+            ValueError,
+            "targets must be int[batch] or int[batch, k], got shape (2, 1, 1)",
+        ),
+        (
+            np.ones((2, 4), np.float32),
+            ValueError,
+            "a prior must have the shape of the logits, (2, 3), or an axis of targets after the "
+            "first; got (2, 4)",
+        ),
+        (
+            np.ones(2, np.float32),
+            ValueError,
+            "a prior must have the shape of the logits, (2, 3), or an axis of targets after the "
+            "first; got (2,)",
+        ),
+        (
+            np.ones((2, 3), bool),
+            TypeError,
+            "targets must be classes (integers) or a prior (floats), got bool",
+        ),
+    ],
+    ids=["class", "classes", "batch", "scalar", "rank 3", "prior", "flat prior", "mask"],
+)
+def test_targets_are_checked(targets, error, message):
+    with pytest.raises(error) as raised:
+        excitation_backprop(network, X, targets, at="last")
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "f, error, message",
+    [
+        (
+            lambda x: network(x).argmax(1),
+            TypeError,
+            "f must return floating-point logits, got int32: apply no argmax in f",
+        ),
+        (
+            lambda x: (network(x), None),
+            TypeError,
+            "f must return floating-point logits, got tuple: apply no argmax in f",
+        ),
+        (
+            lambda x: network(x).sum(1),
+            ValueError,
+            "f must return logits [batch, classes] or [batch, h, w, classes], got (2,)",
+        ),
+    ],
+    ids=["classes", "tuple", "scores"],
+)
+def test_logits_are_checked(f, error, message):
+    with pytest.raises(error) as raised:
+        excitation_backprop(f, X, [0, 1], at="last")
+    assert str(raised.value) == message
+
+
+def test_taps_are_checked():
+    with pytest.raises(KeyError, match=r"no tap named 'conv5'; .* \['image', 'conv', 'block'"):
+        excitation_backprop(F, X, [0, 1], at="conv5")
+
+    def flat(x):
+        return tap(F(x), "logits") @ jnp.ones((3, 3))
+
+    with pytest.raises(ValueError) as raised:
+        excitation_backprop(flat, X, [0, 1], at="logits")
+    assert str(raised.value) == (
+        "tap 'logits' has shape (2, 3); a map needs [batch, height, width, channel]. For the mass "
+        "of single neurons use jaxground.ground(f, images, at=...)."
+    )
+
+
+positional = pytest.mark.xfail(strict=True, reason="check_affine does not look at positions")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(lambda h: jax.nn.relu(h.mean((1, 2))) @ jnp.ones((4, 3)), id="hidden layer"),
+        pytest.param(lambda h: h.max((1, 2)) @ jnp.ones((4, 3)), id="max pooling"),
+        pytest.param(
+            lambda h: h.reshape(2, -1) @ zoo.normal(144, 3), id="no pooling", marks=positional
+        ),
+        pytest.param(
+            lambda h: zoo.convolve(h, zoo.normal(3, 3, 4, 3)).mean((1, 2)),
+            id="a convolution",
+            marks=positional,
+        ),
+        pytest.param(
+            lambda h: (h * zoo.normal(6, 6, 1)).mean((1, 2)) @ jnp.ones((4, 3)),
+            id="weighted pooling",
+            marks=positional,
+        ),
+    ],
+)
+def test_cam_refuses_heads_without_one_weight_per_channel(head):
+    def f(x):
+        return head(tap(zoo.convolve(x, zoo.weights()["conv"]), "h"))
+
+    with pytest.raises(ValueError, match=r"A class activation map needs global average pooling"):
+        cam(f, X, [0, 1], at="h")
+    assert grad_cam(f, X, [0, 1], at="h").shape == (2, 6, 6)
