@@ -105,20 +105,27 @@ def test_the_record_and_the_map_are_those_of_the_library(folder):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs(folder, method):
-    photo = photograph(folder / "photo.jpg", 30, 50)
-    assert main(["explain", str(photo), "--method", method, *QUICK]) == 0
-    found = record(f"photo.{method}.top.json")
-    assert found["targets"][0]["index"] == found["top"][0]["index"]
+def test_every_method_runs(folder, method, monkeypatch):
+    drawn, draw = [], plots.figure
+
+    def figure(image, found, file):
+        drawn.extend(found.values())
+        draw(image, found, file)
+
+    monkeypatch.setattr(plots, "figure", figure)
+    photo = str(example_photograph())
+    command = ["explain", photo, "--method", method, "--target", "ship", "--output", "."]
+    assert main([*command, *QUICK]) == 0
+    found = record(f"example.{method}.ship.json")
     assert found["map"]["smoothed"] == (method in ("gradient", "guided_backprop", "deconvnet"))
-    arrays = np.load(f"photo.{method}.top.npz")
-    assert arrays["maps"].shape == (1, found["map"]["height"], found["map"]["width"])
-    shown = arrays["maps"][0]
+    raw = shown = np.load(f"example.{method}.ship.npz")["maps"][0]
+    assert raw.shape == (found["map"]["height"], found["map"]["width"])
     if found["map"]["smoothed"]:
-        assert shown.shape == (32, 53)  # at the image, its aspect kept
-        shown = maps.smooth(shown)
+        assert raw.shape == (32, 42)  # at the image, its aspect kept
+        shown = maps.smooth(raw)
+    np.testing.assert_allclose(drawn[0], shown, rtol=1e-3, atol=1e-6)
     row, column = np.unravel_index(np.argmax(shown), shown.shape)
-    x, y = (column + 0.5) * 50 / shown.shape[1], (row + 0.5) * 30 / shown.shape[0]
+    x, y = (column + 0.5) * 640 / shown.shape[1], (row + 0.5) * 480 / shown.shape[0]
     assert found["targets"][0]["peak"] == [int(x), int(y)]
 
 
