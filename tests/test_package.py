@@ -143,17 +143,13 @@ def test_every_import_is_declared():
 
 
 def test_stack_is_required_within_bounds():
-    bounds = dict(
-        re.split(r"(?=>=)", requirement, maxsplit=1) for requirement in project()["dependencies"]
-    )
-    for name in "jax jaxlib flax optax orbax-checkpoint tensorflow-datasets numpy chex".split():
-        assert name in bounds
-    for requirement in [*bounds.values()]:
-        assert re.match(r">=\d", requirement), "the oldest version is stated, and CI installs it"
+    bounds = dict(re.split("(?=>=)", text, maxsplit=1) for text in project()["dependencies"])
+    assert all(re.match(r">=\d", bound) for bound in bounds.values()), "CI installs the oldest"
+    stack = {"jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "chex"}
+    assert all("<" in bounds[name] for name in stack)
+    assert "numpy" in bounds
 
 
 def test_readme_gives_the_command_that_ci_runs():
-    (command,) = re.findall(
-        r"^python3 -m venv .*pytest.*$", (PROJECT / ".ci/run").read_text(), re.M
-    )
-    assert command in (PROJECT / "README.md").read_text()
+    (command,) = re.findall(r'^readme_command="(.*)"$', (PROJECT / ".ci/run").read_text(), re.M)
+    assert f"    {command}\n" in (PROJECT / "README.md").read_text()
