@@ -11,7 +11,6 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real images and weights, see JAXGROUND_DATA in the README."""

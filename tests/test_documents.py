@@ -40,7 +40,9 @@ def test_the_readme_lists_every_explainer_and_network():
     for name in models.names():
         base, batch_norm = name.removesuffix("_bn"), name.endswith("_bn")
         short = re.sub(r"\D+(?=\d+$)", "", base)  # `resnet18` `34` ...
-        assert f"`{name}`" in table or f"`{base}`" in table and batch_norm or f"`{short}`" in table
+        assert (
+            f"`{name}`" in table or (f"`{base}`" in table and batch_norm) or f"`{short}`" in table
+        )
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -1,7 +1,7 @@
 """One small network with a convolution, a residual block, pooling and a classifier, five times.
 
 As a plain function, in Flax NNX and Linen, in Equinox and in Haiku, with the same weights and the
-taps `image`, `conv`, `block` and `pool`. All take images `[batch, 6, 6, 2]` and return three logits.
+taps `image`, `conv`, `block` and `pool`. All take images `[batch, 6, 6, 2]` to three logits.
 """
 
 import jax
