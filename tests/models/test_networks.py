@@ -188,6 +188,11 @@ def test_dense_layers_read_every_window_of_a_larger_image(random_network):
     assert larger.preprocess.crop == 128
 
 
+def test_squeezenet_counts_windows_that_partly_lie_in_the_image():
+    # 230 -> 114 by the convolution -> 57, 28, 14 by the poolings; whole windows alone: 56, 27, 13
+    assert _output(_abstract("squeezenet1_1", spatial=True), 230, 230).shape[1:3] == (14, 14)
+
+
 def test_too_small_for_spatial_logits_is_refused():
     with pytest.raises(ValueError, match=r"too small.*2 x 2.*7 x 7"):
         _output(_abstract("vgg11", spatial=True), 64, 64)
