@@ -1,6 +1,7 @@
 """From images and targets to the signal at a tap: what all backward methods have in common."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -81,9 +82,10 @@ def check_images(images: ArrayLike) -> Array:
         raise ValueError(f"images must hold at least one image, got shape {images.shape}")
     if not isinstance(images, Tracer):
         with jax.ensure_compile_time_eval():  # known values, even under the jit of other arguments
-            finite = jnp.isfinite(jnp.asarray(images)).all(axis=(1, 2, 3))
-        if not bool(finite.all()):
-            raise ValueError(f"images {_listed(~finite)} have NaN or infinite pixels")
+            finite = np.asarray(jnp.isfinite(jnp.asarray(images)).all(axis=(1, 2, 3)))
+        if not finite.all():
+            broken = np.flatnonzero(~finite).tolist()
+            raise ValueError(f"images {broken} have NaN or infinite pixels")
     return jnp.asarray(images)
 
 
@@ -113,7 +115,9 @@ def prior(outputs: Array, targets: ArrayLike) -> tuple[Array, bool]:
         raise ValueError(
             f"f must return logits [batch, classes] or [batch, h, w, classes], got {outputs.shape}"
         )
-    targets = jnp.asarray(targets)
+    known = not any(isinstance(t, Tracer) for t in jax.tree.leaves(targets))
+    with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
+        targets = jnp.asarray(targets)
     batch, classes = outputs.shape[0], outputs.shape[-1]
     if targets.ndim and targets.shape[0] != batch:
         raise ValueError(f"targets {targets.shape} do not match the batch of {batch} images")
@@ -134,9 +138,9 @@ def prior(outputs: Array, targets: ArrayLike) -> tuple[Array, bool]:
         )
     if targets.ndim not in (1, 2):
         raise ValueError(f"targets must be int[batch] or int[batch, k], got shape {targets.shape}")
-    if not isinstance(targets, Tracer) and targets.size:
-        known = np.asarray(targets)
-        outside = np.unique(known[(known < 0) | (known >= classes)])
+    if known and targets.size:
+        values = np.asarray(targets)
+        outside = np.unique(values[(values < 0) | (values >= classes)])
         if outside.size:
             raise ValueError(
                 f"classes {outside.tolist()} are out of range: f has {classes} classes"
@@ -153,7 +157,3 @@ def prior(outputs: Array, targets: ArrayLike) -> tuple[Array, bool]:
 def channel_sum(values: Array) -> Array:
     """Returns the sum over channels, accumulated in float32 or wider."""
     return values.sum(-1, dtype=jnp.promote_types(values.dtype, jnp.float32))
-
-
-def _listed(flags: Array) -> Sequence[int]:
-    return np.flatnonzero(np.asarray(flags)).tolist()
