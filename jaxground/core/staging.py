@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxground.core.program import Program, link
+from jaxground.core.program import Program, Step, link, walk
 from jaxground.core.tables import GRADIENT
 from jaxground.core.transform import evaluate
 
@@ -105,24 +105,51 @@ def _split(program: Program) -> tuple[Program, Program]:
     """Returns the steps that need weights alone, and the rest with what it takes from them.
 
     A step that enlarges its operands (a bias broadcast over an image) stays with the rest, where
-    it costs nothing: it would be fused.
+    it costs nothing: it would be fused. Of early steps that compute the same only one is kept:
+    across the two programs XLA could not see that they, and all that follows from them, agree.
     """
     weights = {s for s, c in program.constants.items() if np.ndim(c) > 0}
     fixed = set(program.constants)
-    early = []
+    kept: dict[int, int] = {}  # the slot that stands for another
+    computed: dict[Any, tuple[int, ...]] = {}
+    for slot, constant in program.constants.items():
+        literal = slot not in weights and not isinstance(constant, jax.Array)
+        value = (np.asarray(constant).item(), program.shapes[slot].dtype) if literal else None
+        same = value or id(constant)
+        kept[slot] = computed.setdefault(same, (slot,))[0]
+    early, late = [], []
     for step in program.steps:
+        step = _renamed(step, kept)
         size = sum(program.shapes[s].size for s in step.inputs)
         grown = sum(program.shapes[s].size for s in step.outputs)
-        if step.inputs and fixed.issuperset(step.inputs) and grown <= size:
-            if not weights.isdisjoint(step.inputs):
-                early.append(step)
-                fixed.update(step.outputs)
-                weights.update(step.outputs)
-    late = [step for step in program.steps if step not in early]
-    wanted = {s for step in late for s in step.inputs} | set(program.outputs)
+        of_weights = fixed.issuperset(step.inputs) and not weights.isdisjoint(step.inputs)
+        if not of_weights or grown > size:
+            late.append(step)
+            continue
+        same = (step.key, step.inputs, str(step.equation.params))
+        before = computed.setdefault(same, step.outputs)
+        kept.update(zip(step.outputs, before, strict=True))
+        if before is step.outputs:
+            early.append(step)
+            fixed.update(step.outputs)
+            weights.update(step.outputs)
+    outputs = tuple(kept.get(s, s) for s in program.outputs)
+    wanted = {s for step in late for s in _read(step)} | set(outputs)
     taken = tuple(sorted(wanted & weights))
     scalars = {s: c for s, c in program.constants.items() if s not in weights}
-    sources = tuple(s for s in program.constants if s in weights)
-    before = program._replace(inputs=sources, outputs=taken, steps=tuple(early), constants=scalars)
+    sources = tuple(s for s in program.constants if s in weights and kept[s] == s)
+    ahead = program._replace(inputs=sources, outputs=taken, steps=tuple(early), constants=scalars)
     inputs = (*taken, *program.inputs)
-    return before, program._replace(inputs=inputs, steps=tuple(late), constants=scalars)
+    return ahead, Program(inputs, outputs, tuple(late), scalars, program.shapes)
+
+
+def _renamed(step: Step, kept: dict[int, int]) -> Step:
+    return step._replace(
+        inputs=tuple(kept.get(s, s) for s in step.inputs),
+        outputs=tuple(kept.get(s, s) for s in step.outputs),
+        body=tuple(_renamed(inner, kept) for inner in step.body),
+    )
+
+
+def _read(step: Step) -> set[int]:
+    return {*step.inputs, *(s for inner in walk(step.body) for s in inner.inputs)}
