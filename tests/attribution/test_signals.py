@@ -32,6 +32,17 @@ METHODS = {
         cam,
     )
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Compiling these small programs fast matters more than running them fast."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
