@@ -14,11 +14,10 @@ README = (PROJECT / "README.md").read_text()
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
 
-def test_the_readme_example_runs():
-    example = re.search(r"## In Python\n\n```python\n(.*?)```", README, re.DOTALL).group(1)
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["heat"].shape == (1, 2, *names["photo"].shape[:2])
+@pytest.mark.parametrize("section", ["In Python", "Your own model"])
+def test_the_examples_of_the_readme_run(section):
+    example = re.search(rf"## {section}\n.*?```python\n(.*?)```", README, re.DOTALL).group(1)
+    exec(compile(example, f"README.md, {section}", "exec"), {})
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

@@ -10,8 +10,8 @@ from jax import Array
 from jaxground.core.program import Program, describe
 from jaxground.core.rules import Rule, contrast
 from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Rules
-from jaxground.core.taps import slot_of, taps
-from jaxground.core.transform import evaluate, trace
+from jaxground.core.taps import find, slot_of
+from jaxground.core.transform import RESHAPING, evaluate, trace
 
 
 class Grounding(NamedTuple):
@@ -53,7 +53,8 @@ def ground(
     Raises:
       KeyError: There is no such tap; the message lists those that are there.
       MissingRuleError: An operation without rule lies between tap and output.
-      ValueError: `contrastive`, and no weighted linear map feeds the output.
+      ValueError: The outputs do not depend on a tap; or `contrastive`, and no weighted linear map
+        feeds the output, or a sum of several.
 
     Example:
       >>> from jaxground.core import tap
@@ -65,6 +66,12 @@ def ground(
     program, tree = trace(f, rules, x)
     names = (at,) if isinstance(at, str) else tuple(at or ())
     slots = {name: slot_of(program, name) for name in names}
+    dead = [name for name, slot in slots.items() if not _reaches(program, slot)]
+    if dead:
+        raise ValueError(
+            f"the outputs do not depend on {dead}: nothing uses the value that `tap` returned, or "
+            "stop_gradient stands in between"
+        )
     sources = tuple(slots.values()) or program.inputs
     overrides = _duals(program, rules, sources) if contrastive else {}
 
@@ -101,6 +108,12 @@ def ground(
     return Grounding(outputs, activations, pull_to_taps)
 
 
+def _reaches(program: Program, slot: int) -> bool:
+    """Says whether the outputs depend on a slot that can carry mass."""
+    smooth = jnp.issubdtype(program.shapes[slot].dtype, jnp.inexact)
+    return smooth and not program.dependents([slot]).isdisjoint(program.outputs)
+
+
 def _beside(program: Program, taps: Sequence[int]) -> set[int]:
     """Returns the slots where signals that pass the taps by meet those that come from them.
 
@@ -124,6 +137,14 @@ def _duals(program: Program, rules: Rules, sources: Sequence[int]) -> dict[int, 
     """
     active = program.dependents(sources)
     writer = {slot: step for step in program.walk() for slot in step.outputs}
+
+    def is_linear(slot):
+        step = writer.get(slot)
+        signals = [s for s in step.inputs if s in active] if step else []
+        if step is None or len(signals) != 1 or step.key in LINEAR_MAPS:
+            return len(signals) == 1
+        return step.key in (*RESHAPING, "add", "sub") and is_linear(signals[0])
+
     found: dict[int, Rule] = {}
     visited: set[int] = set()
     pending = [s for s in program.outputs if s in active]
@@ -134,6 +155,12 @@ def _duals(program: Program, rules: Rules, sources: Sequence[int]) -> dict[int, 
             continue
         visited.add(slot)
         signals = [s for s in step.inputs if s in active]
+        if step.key in ("add", "add_any", "sub") and sum(map(is_linear, signals)) > 1:
+            raise ValueError(
+                "contrastive grounding found a sum of two linear maps at the output: "
+                f"{describe(step.equation)}. It is one linear map, whose dual shares otherwise "
+                "between the two; write it as one, of the concatenated inputs."
+            )
         if step.key in LINEAR_MAPS and len(signals) == 1:
             found[step.outputs[0]] = contrast(rules[step.key])
         elif step.key in ("scan", "cond", "while"):
@@ -187,14 +214,27 @@ def mass(
     Returns:
       `{tap: Mass}`, from one forward and one backward pass.
 
+    Raises:
+      ValueError: The prior has not the shape of the outputs.
+      KeyError: There is no such tap.
+
     Example:
       >>> from jaxground.core import tap
       >>> f = lambda x: tap(x, "x") @ jnp.array([[1.0, -1.0], [3.0, -2.0]])
       >>> mass(f, jnp.ones((1, 2)), jnp.array([[0.5, 0.5]]))["x"]
       Mass(kept=Array([0.5], dtype=float32), lost=Array([0.5], dtype=float32))
     """
-    names = tuple(taps(f, x)) if at is None else tuple(at)
-    _, _, pull = ground(f, x, at=names, rules=rules, contrastive=contrastive)
+    program, _ = trace(f, rules, x)
+    alive = (name for name, slot in find(program).items() if _reaches(program, slot))
+    names = tuple(alive) if at is None else tuple(at)
+    outputs, _, pull = ground(f, x, at=names, rules=rules, contrastive=contrastive)
+    if not isinstance(outputs, jax.Array):
+        raise TypeError(f"mass needs f to return one array, not a {type(outputs).__name__}")
+    if jnp.shape(prior) != outputs.shape or not jnp.issubdtype(prior.dtype, jnp.floating):
+        raise ValueError(
+            f"a prior for outputs {outputs.dtype}{list(outputs.shape)} has their shape, not "
+            f"{prior.dtype}{list(jnp.shape(prior))}; for classes use jax.nn.one_hot"
+        )
     total = _per_example(prior)
     masses = pull(prior)
     kept = {name: _per_example(masses[name]) for name in names}

@@ -95,7 +95,7 @@ def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
         program.shapes[slot] = variable.aval
         return slot
 
-    def inline(jaxpr, constants, inputs, scope, source):
+    def inline(jaxpr, constants, inputs, source):
         where = dict(zip(jaxpr.invars, inputs, strict=True))
 
         def constant(variable, value):
@@ -112,16 +112,16 @@ def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
             equation = _located(equation, source)
             origin = equation.source_info
             read_slots = tuple(map(read, equation.invars))
-            path = "/".join(filter(None, (scope, str(origin.name_stack))))
+            path = str(origin.name_stack)
             call, key = _called(equation), _key(equation, rules)
             remat = equation.primitive.name in _REMAT
             if call is not None and not key.endswith("()"):
-                inner, outputs = inline(call.jaxpr, call.consts, read_slots, path, origin)
+                inner, outputs = inline(call.jaxpr, call.consts, read_slots, origin)
             elif remat:
                 body = equation.params["jaxpr"]
                 consts = getattr(body, "consts", ())
                 body = getattr(body, "jaxpr", body)
-                inner, outputs = inline(body, consts, read_slots, path, origin)
+                inner, outputs = inline(body, consts, read_slots, origin)
                 inner = [Step(equation, key, read_slots, outputs, path, tuple(inner))]
             else:
                 outputs = tuple(map(allot, equation.outvars))
@@ -131,15 +131,18 @@ def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
         return steps, tuple(map(read, jaxpr.outvars))
 
     inputs = tuple(map(allot, jaxpr.jaxpr.invars))
-    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, "", source)
+    steps, outputs = inline(jaxpr.jaxpr, jaxpr.consts, inputs, source)
     return program._replace(inputs=inputs, outputs=outputs, steps=tuple(steps))
 
 
 def _located(equation, call_source):
-    """Returns an equation with the source of its call, if it has none: library code in a `jit`."""
-    if call_source is None or source_info_util.summarize(equation.source_info):
+    """Returns an equation with the scope of its call and, if it has none, its source, too."""
+    if call_source is None:
         return equation
-    found = equation.source_info.replace(traceback=call_source.traceback)
+    found = equation.source_info
+    if not source_info_util.summarize(found):  # library code in a `jit`
+        found = found.replace(traceback=call_source.traceback)
+    found = found.replace(name_stack=call_source.name_stack + found.name_stack)
     return equation.replace(source_info=found)
 
 
@@ -212,5 +215,7 @@ def rewrite(params: Mapping[str, Any], rewritten: Callable[[Any], Any]) -> dict[
 
 
 def at_source(step: Step):
-    """Returns a context in which new equations carry the user's file and line of `step`."""
-    return source_info_util.user_context(step.equation.source_info.traceback)
+    """Returns a context in which new equations carry the file, line and scope of `step`."""
+    source = step.equation.source_info
+    scope = source_info_util.current_name_stack() + source.name_stack
+    return source_info_util.user_context(source.traceback, name_stack=scope)

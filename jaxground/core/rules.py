@@ -123,6 +123,9 @@ def share_signed(operation: Operation, mass: Array) -> Masses:
 
 def _share(operation: Operation, operands: list, x: Array, mass: Array) -> Masses:
     signal = operation.signal()
+    if x.dtype == jnp.float16:  # its range is small; the shares do not change with the scale of x
+        peak = jnp.max(jnp.abs(x))
+        x = x / jnp.where(peak == 0, 1, peak)
 
     def linear(t):
         return operation.apply(*operands[:signal], t, *operands[signal + 1 :])
@@ -239,7 +242,7 @@ def gradient_of_positive(operation: Operation, mass: Array) -> Masses:
         return transpose(operation, mass)
     signal = operation.signal()
     kept = jnp.where(operation.operands[signal] > 0, jnp.maximum(mass, 0), 0)
-    return [kept if i == signal else None for i in range(len(operation.operands))]
+    return _if_rectifier(operation, mass, kept)
 
 
 def rectified(operation: Operation, mass: Array) -> Masses:
@@ -249,9 +252,15 @@ def rectified(operation: Operation, mass: Array) -> Masses:
     """
     if sum(operation.active) != 1:
         return transpose(operation, mass)
+    return _if_rectifier(operation, mass, jnp.maximum(mass, 0))
+
+
+def _if_rectifier(operation: Operation, mass: Array, kept: Array) -> Masses:
+    """Returns `kept`, but the transpose where a maximum is with another constant than zero."""
     signal = operation.signal()
-    kept = jnp.maximum(mass, 0)
-    return [kept if i == signal else None for i in range(len(operation.operands))]
+    plain = list(transpose(operation, mass))
+    constant = operation.operands[1 - signal] if len(plain) == 2 else 0
+    return [m if m is None else jnp.where(constant == 0, kept, m) for m in plain]
 
 
 def contrast(rule: Rule) -> Rule:

@@ -12,7 +12,7 @@ from jax.core import Tracer
 
 from jaxground.core.program import Program, Step, link, walk
 from jaxground.core.tables import GRADIENT
-from jaxground.core.transform import evaluate
+from jaxground.core.transform import evaluate, rebuilt
 
 
 def prepare(
@@ -27,7 +27,7 @@ def prepare(
 
     Args:
       method: An explainer, `method(f, *arrays, **options)`, or any traceable function.
-      f: The model. Its weights are those of the first call: prepare again after an update.
+      f: The model, with the weights it has now: prepare again after an update.
       **options: Passed on to `method`.
 
     Returns:
@@ -42,15 +42,17 @@ def prepare(
       >>> explain(jnp.ones((1, 1, 2, 2)), jnp.array([0]))
       Array([[[4., 4.]]], dtype=float32)
     """
+    model = rebuilt(f)
     stages: dict[Any, _Stage] = {}
     hoisted: dict[str, Any] = {}
 
     def stage(arrays):
         leaves, tree = jax.tree.flatten(arrays)
         leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
-        signature = (tree, tuple((x.shape, x.dtype) for x in leaves))
+        weak = [getattr(x, "weak_type", False) for x in leaves]
+        signature = (tree, *((x.shape, x.dtype, w) for x, w in zip(leaves, weak, strict=True)))
         if signature not in stages:
-            stages[signature] = _stage(method, f, options, tree.unflatten(leaves), hoisted)
+            stages[signature] = _stage(method, model, options, tree.unflatten(leaves), hoisted)
         return stages[signature], leaves
 
     def prepared(*arrays: Any) -> Any:

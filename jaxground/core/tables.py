@@ -67,7 +67,7 @@ class Rules:
         return key in self.table
 
 
-LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "linear_map()"})
+LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "jaxground_linear_map()"})
 _SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
 _ELEMENTWISE = """
     mul tanh logistic erf erf_inv exp exp2 expm1 log log1p rsqrt sqrt cbrt square integer_pow pow
@@ -93,6 +93,7 @@ EXCITATION = Rules(
         "max": rectify,
         "clamp": rectify,
         "min": winner,
+        "log_softmax()": refuse,  # a difference of signals that would drop all mass: use logits
     },
     default=refuse,
 )
@@ -107,8 +108,8 @@ CAFFE = EXCITATION | (
 GRADIENT = Rules({}, default=transpose)
 """The gradient: JAX's own transpose of everything (Simonyan et al., ICLR 2014 workshop)."""
 
-GUIDED = GRADIENT | {"relu()": gradient_of_positive, "max": gradient_of_positive}
-"""Guided backprop (Springenberg et al., ICLR 2015 workshop): `jax.nn.relu` or `max(x, 0)`."""
+GUIDED = GRADIENT | dict.fromkeys(("relu()", "relu6()", "max"), gradient_of_positive)
+"""Guided backprop (Springenberg et al., ICLR 2015 workshop): ReLU, ReLU6 or `max(x, 0)`."""
 
-DECONVNET = GRADIENT | {"relu()": rectified, "max": rectified}
+DECONVNET = GRADIENT | dict.fromkeys(("relu()", "relu6()", "max"), rectified)
 """The deconvnet (Zeiler and Fergus, ECCV 2014), with the forward winners of max-pooling."""

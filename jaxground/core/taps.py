@@ -53,7 +53,8 @@ def find(program: Program) -> dict[str, int]:
     order = {s: i for i, step in enumerate(program.walk()) for s in step.outputs}
     named = _numbered(_named(program))
     slots = {**dict(_module_outputs(program)), **dict(named)}
-    return dict(sorted(slots.items(), key=lambda item: order[item[1]]))
+    # A module and its last sub-module may put out the same value: the inner one comes first.
+    return dict(sorted(slots.items(), key=lambda item: (order[item[1]], -item[0].count("/"))))
 
 
 def slot_of(program: Program, name: str) -> int:
@@ -71,7 +72,12 @@ def slot_of(program: Program, name: str) -> int:
             f"tap {name!r} lies inside a scan, cond or while loop, where it has one value per "
             f"turn; return the value from the loop and tap it there. Taps in reach: {list(slots)}"
         )
-    raise KeyError(f"no tap named {name!r}; taps from input to output: {list(slots)}")
+    there = (
+        f"taps from input to output: {list(slots)}"
+        if slots
+        else ("none was found: name values with jaxground.tap, or wrap an NNX model in with_taps")
+    )
+    raise KeyError(f"no tap named {name!r}; {there}")
 
 
 def _named(program: Program) -> Iterator[tuple[str, int]]:
@@ -114,9 +120,9 @@ def _smooth(program: Program, slot: int) -> bool:
 
 
 _AFFINE = frozenset(
-    "dot_general conv_general_dilated linear_map() reduce_sum reduce_window_sum add add_any sub "
-    "neg mul div reshape transpose squeeze broadcast_in_dim concatenate pad slice split rev gather "
-    "convert_element_type copy copy_p name".split()
+    "dot_general conv_general_dilated jaxground_linear_map() reduce_sum reduce_window_sum add "
+    "add_any sub neg mul div reshape transpose squeeze broadcast_in_dim concatenate pad slice "
+    "split rev gather convert_element_type copy copy_p name".split()
 )
 
 

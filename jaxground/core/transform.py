@@ -24,7 +24,7 @@ from jaxground.core.twins import Linear, twin
 
 _LOOPS = frozenset({"scan", "cond"})
 # What keeps a gate a gate and a sum of linear maps one: reshaping; a gate may be scaled, too.
-_RESHAPING = frozenset(
+RESHAPING = frozenset(
     "reshape transpose squeeze broadcast_in_dim slice dynamic_slice gather split unstack rev "
     "convert_element_type copy copy_p reduce_precision name".split()
 )
@@ -134,7 +134,7 @@ def _is_gate(key: str, operands: list[_Value]) -> bool:
     if key == "logistic":
         return True
     gates = [v.gate for v in operands]
-    if key in _RESHAPING:
+    if key in RESHAPING:
         return bool(gates) and gates[0]
     fixed = [v.gate or v.weight or not isinstance(v.array, Tracer) for v in operands]
     return key in _SCALING and sum(gates) == 1 and all(fixed)
@@ -144,11 +144,13 @@ def _linear(step: Step, operands: list[_Value], output: int) -> Linear | None:
     """Returns the history of a result that is a sum of linear maps, else `None`."""
     histories = [v.linear for v in operands]
     arrays = [v.array for v in operands]
-    if step.key in LINEAR_MAPS:
+    if step.key in LINEAR_MAPS and not all(v.weight for v in operands):
         return Linear(Partial(functools.partial(_excitation, step), *arrays), ())
-    if step.key in _RESHAPING and histories and histories[0] is not None:
+    if step.key in RESHAPING and histories and histories[0] is not None:
         reshaped = functools.partial(_reshaped, step, output)
         return Linear(Partial(reshaped, histories[0].excitation, *arrays[1:]), histories[0].addends)
+    if step.key == "sub" and histories[0] is not None and histories[1] is None:
+        return histories[0]._replace(addends=(*histories[0].addends, arrays[1]))
     if step.key == "add" and any(histories):
         known = [h for h in histories if h is not None]
         addends = [a for a, h in zip(arrays, histories, strict=True) if h is None]
@@ -237,11 +239,11 @@ def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., An
 
 def trace(f: Callable[..., Any], rules: Rules, *args: Any, **kwargs: Any) -> tuple[Program, Any]:
     """Returns the program of `f` at these arguments, and the tree of its outputs."""
-    closed, shape = jax.make_jaxpr(_rebuilt(f), return_shape=True)(*args, **kwargs)
+    closed, shape = jax.make_jaxpr(rebuilt(f), return_shape=True)(*args, **kwargs)
     return link(closed, rules), jax.tree.structure(shape)
 
 
-def _rebuilt(f: Callable[..., Any]) -> Callable[..., Any]:
+def rebuilt(f: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a model that is a pytree (NNX, Equinox) as a function that rebuilds it when called.
 
     State that it touches, such as the counters of random streams, then belongs to the trace.

@@ -113,10 +113,10 @@ def linear_map(f: Callable[..., Array]) -> Callable[..., Array]:
     Array([3., 3.], dtype=float32)
     """
 
-    def linear_map(*operands):
+    def jaxground_linear_map(*operands):
         return f(*operands)
 
-    return functools.wraps(f)(jax.jit(linear_map))
+    return functools.wraps(f)(jax.jit(jaxground_linear_map))
 
 
 def excitation_dense(x: Array, kernel: Array) -> Array:

@@ -197,5 +197,5 @@ def test_an_unknown_tap_lists_those_there():
     with pytest.raises(KeyError, match=r"no tap named 'second.1.'"):
         ground(f, X, at=["first", "second[1]"])
     assert taps(lambda x: x, X) == {}
-    with pytest.raises(KeyError, match=r"output: \[\]"):
+    with pytest.raises(KeyError, match="none was found"):
         ground(lambda x: x, X, at="first")
