@@ -95,8 +95,8 @@ def test_trained_squeezenet_on_photographs(data, golden, float64, suffix):
     model = models.create("squeezenet1_1", weights=file, dtype=jnp.float64)
     images = jnp.asarray(maps["images"].transpose(0, 2, 3, 1), jnp.float64)
     found = _all(model, images, maps, "squeezenet1_1")
-    # The golden's weights were not rounded as these files' fp16 biases are (4e-4 relative): rounding
-    # biases moves the logits as much, and flips winners of max-pooling below.
+    # The golden seems made from biases not rounded to fp16 as in these files (4e-4): rounding
+    # them moves the logits as much, and flips winners of max-pooling below.
     logits = np.abs(np.asarray(found["logits"]) - maps["logits"]).max()
     assert logits < 2e-4 * np.abs(maps["logits"]).max()
     for key, array in found.items():
