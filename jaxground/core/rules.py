@@ -124,8 +124,9 @@ def share_signed(operation: Operation, mass: Array) -> Masses:
 def _share(operation: Operation, operands: list, x: Array, mass: Array) -> Masses:
     signal = operation.signal()
     if x.dtype == jnp.float16:  # its range is small; the shares do not change with the scale of x
-        peak = jnp.max(jnp.abs(x))
-        x = x / jnp.where(peak == 0, 1, peak)
+        wide = x.astype(jnp.float32)
+        peak = jnp.max(jnp.abs(wide))
+        x = (wide / jnp.where(peak == 0, 1, peak)).astype(x.dtype)
 
     def linear(t):
         return operation.apply(*operands[:signal], t, *operands[signal + 1 :])

@@ -9,7 +9,7 @@ import zoo
 from jax import lax
 from zoo import normal
 
-from jaxground.core import CAFFE, EXCITATION, ground, linear_map, mass, tap
+from jaxground.core import CAFFE, EXCITATION, MissingRuleError, ground, linear_map, mass, tap
 
 W, U, V = normal(4, 3), normal(5, 3), normal(4, 5)
 
@@ -129,14 +129,6 @@ def test_contrast_at_two_rectified_heads_that_are_added():
     assert_close(found[1], difference(prior * (1 - share) * (b > 0), (U.T, x[1])))
 
 
-@pytest.mark.xfail(strict=True, reason="the sum is split by the plain weights in both passes")
-def test_contrast_of_a_sum_of_linear_maps_is_that_of_the_concatenated_map():
-    x, prior = (images(4), images(5)), images(3)
-    found = contrastive(lambda x: x[0] @ W + x[1] @ U, x, prior)
-    expected = difference(prior, (np.vstack([W, U]).T, np.concatenate(x)))
-    assert_close(np.concatenate(found), expected)
-
-
 def test_contrast_reads_the_weights_of_the_last_map_only():
     x, prior = images(2, 5), np.eye(3)[:2]
 
@@ -218,3 +210,30 @@ def test_the_pullback_maps_over_priors_on_one_forward_pass():
         return text.count("conv_general_dilated[")
 
     assert products(priors.astype(np.float32)) == products(priors[:1].astype(np.float32))
+
+
+def test_contrast_refuses_a_sum_of_linear_maps_at_the_output():
+    weights = jnp.ones((3, 2))
+    with pytest.raises(ValueError, match="sum of two linear maps"):
+        ground(lambda x: x @ weights + (2 * x) @ weights, jnp.ones((1, 3)), contrastive=True)
+
+
+def test_a_tap_whose_value_nothing_uses_is_refused():
+    def forgotten(x):
+        tap(2 * x, "doubled")
+        return x @ jnp.ones((3, 2))
+
+    with pytest.raises(ValueError, match="do not depend on"):
+        ground(forgotten, jnp.ones((1, 3)), at="doubled")
+
+
+def test_log_softmax_is_refused_rather_than_losing_all_mass():
+    with pytest.raises(MissingRuleError):
+        ground(lambda x: jax.nn.log_softmax(x @ jnp.ones((3, 2))), jnp.ones((1, 3)))
+
+
+def test_float16_masses_do_not_overflow():
+    x = jnp.full((1, 4), 1e-6, jnp.float16)
+    pull = ground(lambda x: x @ jnp.ones((4, 2), jnp.float16), x).pull
+    found = pull(jnp.eye(2, dtype=jnp.float16)[:1])
+    np.testing.assert_allclose(found, np.full((1, 4), 0.25), rtol=1e-2)

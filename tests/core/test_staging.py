@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo
+from flax import nnx
 from jax import lax
 from zoo import normal
 
@@ -129,3 +130,11 @@ def test_errors_are_those_of_the_direct_call():
         prepare(explain, lambda x: ground(lambda x: tap(x, "a"), x, at="b").outputs)(1.0, 1.0)
     with pytest.raises(NotImplementedError, match="no rule for `sin`"):
         prepare(explain, jnp.sin)(jnp.ones(2), jnp.ones(2))
+
+
+def test_the_weights_are_those_at_preparation():
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    prepared = prepare(lambda f, x: f(x), model)
+    first = prepared(jnp.ones((1, 3)))
+    model.kernel[...] = 100 * model.kernel[...]
+    np.testing.assert_allclose(prepared(jnp.ones((2, 3)))[:1], first, rtol=1e-6)
