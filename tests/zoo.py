@@ -19,8 +19,12 @@ def normal(*shape, seed=0, dtype=np.float32):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
 
 
-def weights(seed=0, dtype=np.float32):
-    """Returns signed weights by name, kernels as `[height, width, in, out]`."""
+def weights(seed=20, dtype=np.float32):
+    """Returns signed weights by name, kernels as `[height, width, in, out]`.
+
+    With those of the default seed every class has evidence at every layer, and the branches of the
+    block are of both signs.
+    """
     return {
         "conv": normal(3, 3, IMAGE[-1], CHANNELS, seed=seed, dtype=dtype),
         "conv_bias": normal(CHANNELS, seed=seed, dtype=dtype),

@@ -5,8 +5,8 @@ from jaxground.core.grounding import Grounding as Grounding
 from jaxground.core.grounding import Mass as Mass
 from jaxground.core.grounding import ground as ground
 from jaxground.core.grounding import mass as mass
-from jaxground.core.rules import MissingRuleError as MissingRuleError
-from jaxground.core.rules import Operation as Operation
+from jaxground.core.operation import MissingRuleError as MissingRuleError
+from jaxground.core.operation import Operation as Operation
 from jaxground.core.staging import prepare as prepare
 from jaxground.core.tables import CAFFE as CAFFE
 from jaxground.core.tables import DECONVNET as DECONVNET

@@ -294,6 +294,17 @@ def test_a_residual_block_is_a_sum_of_values():
     assert_close(found["last"], expected)
 
 
+def test_a_sum_of_more_than_linear_maps_is_a_sum_of_values():
+    """With a skip in it, a branch is no linear map, whatever else is added to it."""
+    w, u, prior = normal(3, 3), normal(3, 3, seed=1), normal(3, seed=3)
+    x, h = np.abs(normal(3)), np.abs(normal(3, seed=1))
+    left, right = _branches(prior, x @ w + np.tanh(h), h @ u)
+    first, skip = _branches(left, x @ w, np.tanh(h))
+    found = pull(lambda xh: (xh[0] @ w + jnp.tanh(xh[1])) + xh[1] @ u, (x, h), prior)
+    assert_close(found[0], walk(first, (w.T, x)))
+    assert_close(found[1], skip + walk(right, (u.T, h)))
+
+
 def test_caffe_sums_give_negative_branches_negative_mass_and_lose_nothing():
     a, b = np.array([3.0, 1.0, 1.0]), np.array([-1.0, 1.0, -1.0])
     left, right = pull(lambda ab: ab[0] + ab[1], (a, b), np.ones(3), CAFFE)

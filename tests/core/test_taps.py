@@ -204,6 +204,27 @@ def test_linen_modules_are_taps_by_their_path():
     np.testing.assert_array_equal(masses[low], masses["between"])
 
 
+def test_a_module_with_several_outputs_is_no_tap():
+    from flax import linen
+
+    class Pair(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.Dense(3, name="one")(x), linen.Dense(3, name="other")(x)
+
+    class Network(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            one, other = Pair(name="pair")(x)
+            return one + other
+
+    dense = {"kernel": W, "bias": W[0]}
+    params = {"pair": {"one": dense, "other": dense}}
+    names = taps(lambda x: Network().apply({"params": params}, x), normal(2, 3))
+    found = {name.removeprefix("Network/") for name in names}
+    assert {"pair/one", "pair/other"} <= found and "pair" not in found
+
+
 def test_haiku_modules_are_taps_by_their_path():
     hk = pytest.importorskip("haiku", reason="haiku comes with the extra `frameworks`")
 

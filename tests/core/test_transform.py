@@ -316,13 +316,15 @@ def test_a_gate_scaled_by_a_weight_is_a_gate_under_jit_too():
 
 
 def test_rematerialisation_stays():
-    """The backward pass computes again what the author chose not to keep."""
+    """The backward pass computes again what the author chose not to keep, and nothing else."""
     x, prior = np.abs(normal(2, WIDTH)), jnp.ones((2, WIDTH))
 
     def exponentials(f):
         return str(jax.make_jaxpr(lambda x: pull(f, x, prior))(x)).count("logistic")
 
     assert exponentials(_loop(_remat())) > exponentials(_loop(_layer))
+    keep_all = _loop(_remat(policy=jax.checkpoint_policies.everything_saveable))
+    assert exponentials(keep_all) == exponentials(_loop(_layer))
 
 
 # --- types ----------------------------------------------------------------------------------------
