@@ -11,10 +11,11 @@ class MissingRuleError(NotImplementedError):
     """Mass reached an operation without a rule, in the line of the user's file that is named.
 
     Example:
-      >>> import jaxground
+      >>> import jax, jaxground
+      >>> import jax.numpy as jnp
       >>> jax.vjp(jaxground.excite(jnp.sin), jnp.ones(3))  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      jaxground.core.rules.MissingRuleError: no rule for `sin` (float32[3]), ...
+      jaxground.core.operation.MissingRuleError: no rule for `sin` (float32[3]), ...
     """
 
 
