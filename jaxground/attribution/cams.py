@@ -4,12 +4,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.attribution.signals import Classifier, backward, channel_sum, check_images
+from jaxground.attribution.signals import backward, channel_sum
 from jaxground.core import GRADIENT
 from jaxground.core.taps import check_affine
+from jaxground.scores import Classifier, Score, check_images
 
 
-def grad_cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -> Array:
+def grad_cam(
+    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str, score: Score = "logit"
+) -> Array:
     r"""Returns the channels of a layer weighted by their average gradient, clipped at zero.
 
     .. math:: L = \max\Big(0, \sum_k \alpha_k A_k\Big), \quad
@@ -20,6 +23,8 @@ def grad_cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -
       images: Preprocessed for `f`.
       targets: Classes `int[batch]` or `int[batch, k]`, or a prior.
       at: A tap `[batch, h, w, channel]`, as a rule the last convolutional layer.
+      score: What is explained of a target: `"logit"`, `"probability"`, `"log_probability"` or a
+        function of the outputs (see `jaxground.scores`).
 
     Returns:
       `float[batch, h, w]`, or `[batch, k, h, w]`, non-negative, in logits.
@@ -38,10 +43,12 @@ def grad_cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -
     References:
       Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
-    return jnp.maximum(_weighted(f, images, targets, at, jnp.mean), 0)
+    return jnp.maximum(_weighted(f, images, targets, at, score, jnp.mean), 0)
 
 
-def cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -> Array:
+def cam(
+    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str, score: Score = "logit"
+) -> Array:
     r"""Returns the class activation map :math:`\sum_k w_k A_k`, signed, without the bias.
 
     Only where global average pooling and one linear layer lie between tap and logits is
@@ -66,10 +73,10 @@ def cam(f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str) -> Arr
     """
     images = check_images(images)
     check_affine(f, images, at)
-    return _weighted(f, images, targets, at, jnp.sum)
+    return _weighted(f, images, targets, at, score, jnp.sum)
 
 
-def _weighted(f, images, targets, at, reduce) -> Array:
-    signals = backward(f, images, targets, at=at, rules=GRADIENT)
+def _weighted(f, images, targets, at, score, reduce) -> Array:
+    signals = backward(f, images, targets, at=at, rules=GRADIENT, score=score)
     weights = reduce(signals.values, axis=(2, 3), keepdims=True)  # [batch, k, 1, 1, channel]
     return signals.per_target(channel_sum(weights * signals.activations[:, None]))

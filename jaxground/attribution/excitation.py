@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.attribution.signals import Classifier, backward, channel_sum
+from jaxground.attribution.signals import backward, channel_sum
 from jaxground.core import EXCITATION, Rules
+from jaxground.scores import Classifier, Score
 
 
 def excitation_backprop(
@@ -15,6 +16,7 @@ def excitation_backprop(
     *,
     at: str | None = None,
     rules: Rules = EXCITATION,
+    score: Score = "logit",
 ) -> Array:
     r"""Returns where the evidence for the targets stands: the marginal winning probability.
 
@@ -35,10 +37,13 @@ def excitation_backprop(
       at: A tap of `f`, `[batch, h, w, channel]`; `None` grounds at the image itself, where the
         theory asks for non-negative values and negative pixels receive no mass.
       rules: The table: `EXCITATION`, or `CAFFE` to reproduce the authors' numbers.
+      score: What is explained of a target: `"logit"`, `"probability"`, `"log_probability"` or a
+        function of the outputs (see `jaxground.scores`).
 
     Returns:
-      `float32[batch, h, w]`, or `[batch, k, h, w]` for `k` targets, non-negative; each map sums to
-      one less what parents without excitatory child dropped (see `mass`).
+      `float32[batch, h, w]`, or `[batch, k, h, w]` for `k` targets. From a one-hot prior each map
+      is non-negative and sums to one less what parents without excitatory child dropped (see
+      `mass`); from a signed prior, such as that of the log-probability, it is signed.
 
     Raises:
       TypeError: Images or logits are not floating point.
@@ -57,7 +62,7 @@ def excitation_backprop(
     References:
       Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016; IJCV 2018.
     """
-    signals = backward(f, images, targets, at=at, rules=rules)
+    signals = backward(f, images, targets, at=at, rules=rules, score=score)
     return signals.per_target(channel_sum(signals.values))
 
 
@@ -68,6 +73,7 @@ def contrastive_excitation_backprop(
     *,
     at: str | None = None,
     rules: Rules = EXCITATION,
+    score: Score = "logit",
 ) -> Array:
     """Returns where the evidence for the targets exceeds that for their negation.
 
@@ -92,5 +98,5 @@ def contrastive_excitation_backprop(
     References:
       Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016, section 3.3.
     """
-    signals = backward(f, images, targets, at=at, rules=rules, contrastive=True)
+    signals = backward(f, images, targets, at=at, rules=rules, score=score, contrastive=True)
     return signals.per_target(jnp.maximum(channel_sum(signals.values), 0))

@@ -4,12 +4,18 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.attribution.signals import Classifier, backward
+from jaxground.attribution.signals import backward
 from jaxground.core import DECONVNET, GRADIENT, GUIDED, Rules
+from jaxground.scores import Classifier, Score
 
 
 def gradient(
-    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+    f: Classifier,
+    images: ArrayLike,
+    targets: ArrayLike,
+    *,
+    at: str | None = None,
+    score: Score = "logit",
 ) -> Array:
     """Returns how strongly each pixel moves the target's logit: max over channels of `|d s / d x|`.
 
@@ -18,6 +24,8 @@ def gradient(
       images: Preprocessed for `f`.
       targets: Classes `int[batch]` or `int[batch, k]`, or a prior: the direction in logit space.
       at: A tap, or `None` for the image, as published.
+      score: What is explained of a target: `"logit"`, `"probability"`, `"log_probability"` or a
+        function of the outputs (see `jaxground.scores`).
 
     Returns:
       `float[batch, h, w]`, or `[batch, k, h, w]`, non-negative, in logits per unit of the input.
@@ -36,11 +44,16 @@ def gradient(
     References:
       Simonyan et al., Deep Inside Convolutional Networks, ICLR 2014 workshop.
     """
-    return _strongest(f, images, targets, at, GRADIENT)
+    return _strongest(f, images, targets, at, score, GRADIENT)
 
 
 def guided_backprop(
-    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+    f: Classifier,
+    images: ArrayLike,
+    targets: ArrayLike,
+    *,
+    at: str | None = None,
+    score: Score = "logit",
 ) -> Array:
     """Returns the gradient with `p * 1[p > 0] * 1[x > 0]` at every ReLU, max over channels of `||`.
 
@@ -57,11 +70,16 @@ def guided_backprop(
       Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR 2015 workshop.
       (What Caffe-ExcitationBP calls `deconv` is this method.)
     """
-    return _strongest(f, images, targets, at, GUIDED)
+    return _strongest(f, images, targets, at, score, GUIDED)
 
 
 def deconvnet(
-    f: Classifier, images: ArrayLike, targets: ArrayLike, *, at: str | None = None
+    f: Classifier,
+    images: ArrayLike,
+    targets: ArrayLike,
+    *,
+    at: str | None = None,
+    score: Score = "logit",
 ) -> Array:
     """Returns the deconvnet's reconstruction: `p * 1[p > 0]` at every ReLU, whatever its input.
 
@@ -77,9 +95,9 @@ def deconvnet(
     References:
       Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
     """
-    return _strongest(f, images, targets, at, DECONVNET)
+    return _strongest(f, images, targets, at, score, DECONVNET)
 
 
-def _strongest(f, images, targets, at, rules: Rules) -> Array:
-    signals = backward(f, images, targets, at=at, rules=rules)
+def _strongest(f, images, targets, at, score, rules: Rules) -> Array:
+    signals = backward(f, images, targets, at=at, rules=rules, score=score)
     return signals.per_target(jnp.abs(signals.values).max(-1))

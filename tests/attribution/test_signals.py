@@ -16,8 +16,8 @@ from jaxground.attribution import (
     gradient,
     guided_backprop,
 )
-from jaxground.attribution.signals import prior
 from jaxground.core import CAFFE, EXCITATION, GRADIENT, ground, tap
+from jaxground.scores import prior
 
 F, X = zoo.plain(zoo.weights()), zoo.images()
 METHODS = {
