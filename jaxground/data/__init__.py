@@ -1,5 +1,10 @@
-"""Photographs as arrays."""
+"""Photographs as arrays, and what is labelled in them."""
 
+from jaxground.data.annotations import AnnotationError as AnnotationError
+from jaxground.data.annotations import Dataset as Dataset
+from jaxground.data.annotations import Example as Example
+from jaxground.data.annotations import Instance as Instance
+from jaxground.data.coco import read_coco as read_coco
 from jaxground.data.example import example_photograph as example_photograph
 from jaxground.data.images import Found as Found
 from jaxground.data.images import ImageError as ImageError

@@ -45,10 +45,12 @@ class Found(NamedTuple):
     missing: list[Path]  # no such file, or a folder without any image
 
 
-def read_image(path: str | os.PathLike, *, longest: int | None = None) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, *, longest: int | None = None, upright: bool = True
+) -> np.ndarray:
     """Returns the photograph in a file as upright 8-bit RGB.
 
-    The EXIF orientation is applied; greyscale, palette, CMYK and other colour spaces are
+    The EXIF orientation is applied (unless asked not to); greyscale, palette, CMYK and other colour spaces are
     converted; transparency is laid over white; of an animation the first frame is taken. Single
     channel images of more than 8 bits are scaled to 0..255: 16-bit integers by their full range,
     32-bit integers and floats from their smallest to their largest value.
@@ -61,6 +63,8 @@ def read_image(path: str | os.PathLike, *, longest: int | None = None) -> np.nda
       longest: Longest side of the result in pixels; larger images are reduced to it, keeping
         their aspect. JPEGs are then decoded at reduced scale, which is many times faster. By
         default the full resolution.
+      upright: Whether to apply the EXIF orientation. Annotated data sets count in pixels as they
+        are stored: there it is left alone.
 
     Returns:
       Pixels `uint8[height, width, 3]`.
@@ -77,7 +81,7 @@ def read_image(path: str | os.PathLike, *, longest: int | None = None) -> np.nda
       ...     read_image(f"{folder}/white.jpg").shape
       (2, 3, 3)
     """
-    return _decode(path, lambda image: _upright_rgb(image, longest))
+    return _decode(path, lambda image: _upright_rgb(image, longest, upright))
 
 
 def measure_image(path: str | os.PathLike) -> tuple[int, int]:
@@ -163,14 +167,15 @@ def _decode(path: str | os.PathLike, use: Callable[["Image.Image"], Result]) -> 
     raise ImageError(f"cannot read {os.fspath(path)}: {reason}")
 
 
-def _upright_rgb(image: "Image.Image", longest: int | None) -> np.ndarray:
+def _upright_rgb(image: "Image.Image", longest: int | None, upright: bool) -> np.ndarray:
     from PIL import Image
 
     if longest is not None:  # JPEG only: decodes at 1/2, 1/4 or 1/8, never below what is asked
         width, height = (-(-side * longest // max(image.size)) for side in image.size)
         image.draft(None, (width, height))
     image.load()
-    turn = _TURNS.get(_orientation(image))  # asked for after the load: TIFFs turn themselves
+    # Asked for after the load: TIFFs turn themselves.
+    turn = _TURNS.get(_orientation(image)) if upright else None
     image = _rgb(image)
     if longest is not None:
         image.thumbnail((longest, longest), Image.Resampling.BICUBIC)
