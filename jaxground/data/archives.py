@@ -9,14 +9,15 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxground.data.annotations import AnnotationError, Instance
+from jaxground.data.annotations import AnnotationError, Example, Instance
 from jaxground.data.shapes import check_runs
 
 JSON_LIMIT = 2**30  # bytes; the largest official file, instances_train2017.json, has 449 MB
@@ -149,60 +150,38 @@ def check_size(height: Any, width: Any, source: str) -> tuple[int, int]:
     return size
 
 
-class Checker:
-    """Checks objects one by one; those that cannot be used are left out and counted.
+def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
+    """Returns the examples with the objects that can be used, their boxes clipped to the image.
+
+    Objects whose box is inverted, not finite or outside the image, whose polygons are not finite
+    or whose mask is of another size are left out: the official archives have a few. One warning
+    counts them and describes the first.
+
+    Args:
+      examples: As a stranger described them.
+      source: Where, for the warning.
 
     Example:
-      >>> import warnings
-      >>> checker = Checker("annotations.json")
-      >>> objects = [Instance("cat", (-1.0, 0.0, 2.0, 9.0)), Instance("dog", (7.0, 7.0, 8.0, 8.0))]
-      >>> [instance.box for instance in checker.check(objects, (4, 4), "1.jpg")]
-      [(0.0, 0.0, 2.0, 4.0)]
-      >>> with warnings.catch_warnings(record=True):
-      ...     checker.report()
+      >>> cat = Instance("cat", (-1.0, 0.0, 2.0, 9.0))
+      >>> (example,) = drop_unusable([Example("1.jpg", None, (4, 4), (cat,))], "annotations.json")
+      >>> example.instances[0].box
+      (0.0, 0.0, 2.0, 4.0)
     """
-
-    def __init__(self, source: str):
-        """Makes a checker of the objects of one data set.
-
-        Args:
-          source: Name of the data set's file or folder, for the warning.
-        """
-        self._source = source
-        self._count = 0
-        self._faults: list[str] = []
-
-    def check(
-        self, instances: Iterable[Instance], size: tuple[int, int], key: str
-    ) -> tuple[Instance, ...]:
-        """Returns the usable ones, their boxes clipped to the image.
-
-        Args:
-          instances: Objects of one image.
-          size: Its height and width.
-          key: Its name, for the warning.
-        """
-        return tuple(self._usable(instances, size, key))
-
-    def report(self):
-        """Warns once, with the first example, if objects were left out."""
-        if self._faults:
-            warnings.warn(
-                f"{self._source}: {len(self._faults):,} of {self._count:,} objects left out; "
-                f"first {self._faults[0]}",
-                stacklevel=3,
-            )
-
-    def _usable(
-        self, instances: Iterable[Instance], size: tuple[int, int], key: str
-    ) -> Iterator[Instance]:
-        for instance in instances:
-            self._count += 1
-            fault = _fault(instance, size)
+    kept, faults, count = [], [], 0
+    for example in examples:
+        usable = []
+        for instance in example.instances:
+            fault = _fault(instance, example.size)
             if fault is None:
-                yield _clipped(instance, size)
+                usable.append(_clipped(instance, example.size))
             else:
-                self._faults.append(f"{instance.category!r} in {key}: {fault}")
+                faults.append(f"{instance.category!r} in {example.key}: {fault}")
+        count += len(example.instances)
+        kept.append(replace(example, instances=tuple(usable)))
+    if faults:
+        text = f"{source}: {len(faults):,} of {count:,} objects left out; first {faults[0]}"
+        warnings.warn(text, stacklevel=3)
+    return kept
 
 
 def _fault(instance: Instance, size: tuple[int, int]) -> str | None:
@@ -226,7 +205,7 @@ def _clipped(instance: Instance, size: tuple[int, int]) -> Instance:
     if x0 >= 0 and y0 >= 0 and x1 <= size[1] and y1 <= size[0]:
         return instance
     box = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[1])), min(y1, float(size[0]))
-    return Instance(**{**vars(instance), "box": box})
+    return replace(instance, box=box)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:

@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 
 from jaxground.data.annotations import AnnotationError, Dataset, Example, Instance
-from jaxground.data.archives import Checker, check_size, read_json, require_files, require_folder
+from jaxground.data.archives import (
+    check_size,
+    drop_unusable,
+    read_json,
+    require_files,
+    require_folder,
+)
 from jaxground.data.shapes import decompress_runs
 
 _SPLITS = ("train2014", "val2014", "train2017", "val2017")
@@ -61,7 +67,6 @@ def read_coco(folder: str | os.PathLike, split: str | None = None) -> Dataset:
             categories, rows = _official(content)
         else:
             categories, rows = list(content["categories"]), _per_image(content)
-        checker = Checker(str(annotations))
         if len(set(categories)) != len(categories):
             raise AnnotationError(f"{annotations} has two categories of one name")
         files = require_files(
@@ -76,7 +81,7 @@ def read_coco(folder: str | os.PathLike, split: str | None = None) -> Dataset:
         for path, (name, height, width, instances) in zip(files, rows, strict=True):
             key = f"{images}/{name}" if images else name
             size = check_size(height, width, f"{annotations}, {key}")
-            examples.append(Example(key, path, size, checker.check(instances, size, key)))
+            examples.append(Example(key, path, size, tuple(instances)))
         indices = _read_class_indices(folder / _CLASS_INDICES)
     except AnnotationError:
         raise
@@ -84,7 +89,7 @@ def read_coco(folder: str | os.PathLike, split: str | None = None) -> Dataset:
         raise AnnotationError(
             f"{annotations} is not in COCO's form: {type(error).__name__} {error}"
         ) from error
-    checker.report()
+    examples = drop_unusable(examples, str(annotations))
     return Dataset(f"coco/{images or folder.name}", examples, tuple(categories), indices)
 
 

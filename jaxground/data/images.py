@@ -50,10 +50,10 @@ def read_image(
 ) -> np.ndarray:
     """Returns the photograph in a file as upright 8-bit RGB.
 
-    The EXIF orientation is applied (unless asked not to); greyscale, palette, CMYK and other colour spaces are
-    converted; transparency is laid over white; of an animation the first frame is taken. Single
-    channel images of more than 8 bits are scaled to 0..255: 16-bit integers by their full range,
-    32-bit integers and floats from their smallest to their largest value.
+    The EXIF orientation is applied (unless asked not to); greyscale, palette, CMYK and other
+    colour spaces are converted; transparency is laid over white; of an animation the first frame
+    is taken. Single channel images of more than 8 bits are scaled to 0..255: 16-bit integers by
+    their full range, 32-bit integers and floats from their smallest to their largest value.
 
     Any image below Pillow's limit against decompression bombs (`PIL.Image.MAX_IMAGE_PIXELS`
     times two: 179 million pixels) is read; above 89 million Pillow warns.
