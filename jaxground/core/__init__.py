@@ -7,6 +7,8 @@ from jaxground.core.grounding import ground as ground
 from jaxground.core.grounding import mass as mass
 from jaxground.core.operation import MissingRuleError as MissingRuleError
 from jaxground.core.operation import Operation as Operation
+from jaxground.core.splitting import Split as Split
+from jaxground.core.splitting import split as split
 from jaxground.core.staging import prepare as prepare
 from jaxground.core.tables import CAFFE as CAFFE
 from jaxground.core.tables import DECONVNET as DECONVNET

@@ -39,6 +39,10 @@ class Step(NamedTuple):
     scope: str
     body: "tuple[Step, ...]"
 
+    def reads(self) -> set[int]:
+        """Returns the slots read, those of a rematerialised region's steps among them."""
+        return {*self.inputs, *(s for inner in walk(self.body) for s in inner.inputs)}
+
     def bind(self, *arrays: Any, params: Mapping[str, Any] | None = None) -> list[Any]:
         """Returns the outputs for `arrays`, with other parameters if given."""
         primitive = self.equation.primitive

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxground.core.program import Program, Step, link, walk
+from jaxground.core.program import Program, Step, link
 from jaxground.core.tables import GRADIENT
 from jaxground.core.transform import evaluate, rebuilt
 
@@ -136,7 +136,7 @@ def _split(program: Program) -> tuple[Program, Program]:
             fixed.update(step.outputs)
             weights.update(step.outputs)
     outputs = tuple(kept.get(s, s) for s in program.outputs)
-    wanted = {s for step in late for s in _read(step)} | set(outputs)
+    wanted = {s for step in late for s in step.reads()} | set(outputs)
     taken = tuple(sorted(wanted & weights))
     scalars = {s: c for s, c in program.constants.items() if s not in weights}
     sources = tuple(s for s in program.constants if s in weights and kept[s] == s)
@@ -151,7 +151,3 @@ def _renamed(step: Step, kept: dict[int, int]) -> Step:
         outputs=tuple(kept.get(s, s) for s in step.outputs),
         body=tuple(_renamed(inner, kept) for inner in step.body),
     )
-
-
-def _read(step: Step) -> set[int]:
-    return {*step.inputs, *(s for inner in walk(step.body) for s in inner.inputs)}
