@@ -1,6 +1,5 @@
 """From what people type to classes of a network."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxground.cli.errors import UserError
+from jaxground.models.vocabulary import find_classes, nearest_classes
 
 
 class Target(NamedTuple):
@@ -39,9 +39,7 @@ def top(count: int) -> Target:
 def find(text: str, names: Sequence[str], count: int) -> Target:
     """Returns the target that a text means: an index, a class, or several classes.
 
-    Names are lists of synonyms with commas between, as ImageNet's; case, hyphens and underscores
-    do not matter. A text that is no synonym may be the last words of some: "elephant" means the
-    African and the Indian elephant.
+    A name may be a synonym of a class, or the last words of some (see `models.find_classes`).
 
     Args:
       text: What the user typed.
@@ -64,17 +62,9 @@ def find(text: str, names: Sequence[str], count: int) -> Target:
             f"--target {text!r}: this network's classes have no names here, "
             f"give an index from 0 to {count - 1}"
         )
-    wanted = _plain(text)
-    synonyms = [
-        (_plain(word), index) for index, name in enumerate(names) for word in name.split(",")
-    ]
-    for found in (
-        [index for word, index in synonyms if word == wanted],
-        [index for word, index in synonyms if wanted and word.endswith(f" {wanted}")],
-    ):
-        if found:
-            return Target(text.strip(), tuple(dict.fromkeys(found)))
-    raise UserError(f"no class is called {text!r}; {_nearest(wanted, synonyms, names)}")
+    if found := find_classes(text, names):
+        return Target(text.strip(), found)
+    raise UserError(f"no class is called {text!r}; {_nearest(text, names)}")
 
 
 def shorten(name: str) -> str:
@@ -97,16 +87,9 @@ def label(index: int, names: Sequence[str]) -> str:
     return shorten(names[index]) if names else f"class {index}"
 
 
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[_\-]", " ", text).casefold().split())
-
-
-def _nearest(wanted: str, synonyms: list[tuple[str, int]], names: Sequence[str]) -> str:
-    words = dict(reversed(synonyms))
-    near = difflib.get_close_matches(wanted, words, n=4, cutoff=0.65)
-    near += [word for word in words if len(wanted) > 2 and wanted in word][:4]
-    found = dict.fromkeys(words[word] for word in near)
+def _nearest(text: str, names: Sequence[str]) -> str:
+    found = nearest_classes(text, names)
     if not found:
         return "give a class of the network by name or by index"
-    listed = ", ".join(f"{shorten(names[index])} ({index})" for index in list(found)[:5])
+    listed = ", ".join(f"{shorten(names[index])} ({index})" for index in found)
     return f"the nearest {'is' if len(found) == 1 else 'are'} {listed}"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxground.cli.errors import DONE, INCOMPLETE, UserError
-from jaxground.cli.methods import METHODS
 from jaxground.cli.progress import Progress
+from jaxground.methods import METHODS
 
 if TYPE_CHECKING:
     from jaxground.cli.setup import Setup

@@ -1,6 +1,6 @@
 """One compiled function from photographs to everything that is recorded of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,9 +11,9 @@ import numpy as np
 from jaxground import MissingRuleError, attribution, prepare
 from jaxground import maps as array_maps
 from jaxground.cli.errors import UserError
-from jaxground.cli.methods import METHODS, is_smoothed
 from jaxground.cli.photographs import Photograph, batches
-from jaxground.models import Card, Network
+from jaxground.methods import METHODS, is_smoothed
+from jaxground.models import Network
 
 if TYPE_CHECKING:
     from jaxground.cli.setup import Setup
@@ -37,29 +37,6 @@ class Explanation(NamedTuple):
     shown: Any
     peaks: Any
     boxes: Any
-
-
-def default_tap(name: str, card: Card, taps: Mapping[str, jax.ShapeDtypeStruct]) -> str | None:
-    """Returns where a method is read on a network; `None` is the image.
-
-    Args:
-      name: One of `METHODS`.
-      card: What is known of the network.
-      taps: Its taps, from input to output.
-
-    Raises:
-      UserError: The network has no such tap.
-    """
-    maps = [tap for tap, shape in taps.items() if len(shape.shape) == 4]
-    tap = {
-        "image": None,
-        "ground": card.ground_at,
-        "cam": card.cam_at,
-        "last": maps[-1] if maps else "",
-    }[METHODS[name].tap]
-    if tap is not None and tap not in taps:
-        raise UserError(f"{card.name} has no tap to read {name} at; give one with --at")
-    return tap
 
 
 def prepare_explanation(

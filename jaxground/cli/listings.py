@@ -2,9 +2,8 @@
 
 from jaxground import models, taps
 from jaxground.cli.errors import UserError
-from jaxground.cli.inference import default_tap
-from jaxground.cli.methods import METHODS
 from jaxground.cli.setup import usual_input
+from jaxground.methods import METHODS, default_tap
 from jaxground.models.registry import NETWORKS, entry
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from jaxground import __version__, plots
 from jaxground.cli import classes, results
 from jaxground.cli.inference import Explanation
-from jaxground.cli.methods import METHODS, is_smoothed
 from jaxground.cli.photographs import Photograph
 from jaxground.cli.setup import Setup
+from jaxground.methods import METHODS, is_smoothed
 
 TOP = 5
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxground import models, taps, weights
 from jaxground.cli import classes, results
 from jaxground.cli.errors import UserError
-from jaxground.cli.inference import default_tap
 from jaxground.data.example import EXAMPLE_TARGETS, example_photograph
 from jaxground.data.images import Found, find_images
+from jaxground.methods import default_tap
 
 EMBEDDED = "compact_vgg"
 
@@ -85,7 +85,10 @@ def prepare(options: argparse.Namespace, photos: Sequence[Path]) -> Setup:
     if options.at is not None and options.at not in readable:
         fault = f"tap {options.at!r} is no map" if options.at in found else f"no tap {options.at!r}"
         raise UserError(f"{name}: {fault}; from input to output: {', '.join(readable)}")
-    at = options.at or default_tap(options.method, model.card, found)
+    try:
+        at = options.at or default_tap(options.method, model.card, found)
+    except ValueError as error:
+        raise UserError(f"{error} with --at") from error
     names = model.card.class_names
     asked = options.target or ([] if options.photos or options.model else EXAMPLE_TARGETS)
     targets = [classes.find(text, names, count) for text in asked] or [classes.top(count)]

@@ -21,3 +21,4 @@ from jaxground.models.resnet import ResNet as ResNet
 from jaxground.models.squeezenet import SqueezeNet as SqueezeNet
 from jaxground.models.submodules import with_taps as with_taps
 from jaxground.models.vgg import VGG as VGG
+from jaxground.models.vocabulary import find_classes as find_classes

@@ -14,9 +14,9 @@ from PIL import Image
 
 from jaxground import attribution, excitation_backprop, maps, models, plots, weights
 from jaxground.cli import main
-from jaxground.cli.methods import METHODS
 from jaxground.data.example import example_photograph
 from jaxground.data.images import read_image
+from jaxground.methods import METHODS
 from jaxground.models.registry import entry
 
 QUICK = "--size", "32"  # small inputs for what does not depend on them
