@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from jaxground import attribution as attribution
     from jaxground import core as core
     from jaxground import data as data
+    from jaxground import dropout as dropout
     from jaxground import maps as maps
     from jaxground import models as models
     from jaxground import plots as plots
+    from jaxground import scores as scores
     from jaxground import weights as weights
     from jaxground.attribution import cam as cam
     from jaxground.attribution import (
@@ -39,22 +41,36 @@ if TYPE_CHECKING:
     from jaxground.core import ground as ground
     from jaxground.core import mass as mass
     from jaxground.core import prepare as prepare
+    from jaxground.core import split as split
     from jaxground.core import tap as tap
     from jaxground.core import taps as taps
+    from jaxground.dropout import Dropout as Dropout
+    from jaxground.dropout import excitation_dropout as excitation_dropout
     from jaxground.models import with_taps as with_taps
 
 __version__ = "0.1.0"
 
-_MODULES = ("attribution", "core", "data", "maps", "models", "plots", "weights")
+_MODULES = (
+    "attribution",
+    "core",
+    "data",
+    "dropout",
+    "maps",
+    "models",
+    "plots",
+    "scores",
+    "weights",
+)
 _NAMES = {
     "jaxground.attribution": (
         "cam contrastive_excitation_backprop deconvnet excitation_backprop grad_cam gradient "
         "guided_backprop"
     ),
     "jaxground.core": (
-        "CAFFE DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules excite fold_batch_norm "
-        "ground mass prepare tap taps"
+        "CAFFE DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules excite "
+        "fold_batch_norm ground mass prepare split tap taps"
     ),
+    "jaxground.dropout": "Dropout excitation_dropout",
     "jaxground.models": "with_taps",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -13,14 +13,13 @@ pass costs, for each linear map above the tap, one normaliser and one transpose 
 import argparse
 import dataclasses
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from timing import interleave, timed
 
 import jaxground
 from jaxground import models
@@ -81,36 +80,6 @@ ROWS = (
 )
 
 
-@dataclasses.dataclass
-class Timed:
-    """A compiled function and what it took."""
-
-    run: Callable[[], Any]
-    compile_seconds: float
-    temporary_mib: float
-    seconds: list[float] = dataclasses.field(default_factory=list)
-
-    def once(self) -> None:
-        start = time.perf_counter()
-        jax.block_until_ready(self.run())
-        self.seconds.append(time.perf_counter() - start)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def timed(method, model, images, targets, options) -> Timed:
-    """Returns `method` compiled through `jaxground.prepare`, as a user would call it."""
-    start = time.perf_counter()
-    prepared = jaxground.prepare(method, model, **options)
-    jax.block_until_ready(prepared(images, targets))
-    spent = time.perf_counter() - start
-    memory = prepared.lower(images, targets).compile().memory_analysis()
-    mib = (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
-    return Timed(lambda: prepared(images, targets), spent, mib)
-
-
 def measure(row: Row, *, size: int, repeats: int) -> dict[str, Any]:
     """Returns the figures of one row."""
     model = models.create(row.model)
@@ -118,11 +87,9 @@ def measure(row: Row, *, size: int, repeats: int) -> dict[str, Any]:
     images = jax.random.normal(key, (row.batch, size, size, 3))
     shape = (row.batch, row.targets) if row.targets else (row.batch,)
     targets = jax.random.randint(key, shape, 0, 1000)
-    reference = timed(REFERENCES[row.reference], model, images, targets, {})
-    method = timed(row.method, model, images, targets, row.options)
-    for _ in range(repeats):
-        reference.once()
-        method.once()
+    reference = timed(jaxground.prepare(REFERENCES[row.reference], model), images, targets)
+    method = timed(jaxground.prepare(row.method, model, **row.options), images, targets)
+    interleave([reference, method], repeats)
     return {
         "name": row.name,
         "batch": row.batch,
