@@ -7,3 +7,9 @@ from jaxground.metrics.regions import Perturbation as Perturbation
 from jaxground.metrics.regions import region_perturbation as region_perturbation
 from jaxground.metrics.road import impute as impute
 from jaxground.metrics.road import road as road
+from jaxground.metrics.utilisation import Compression as Compression
+from jaxground.metrics.utilisation import Utilisation as Utilisation
+from jaxground.metrics.utilisation import compression as compression
+from jaxground.metrics.utilisation import domain_share as domain_share
+from jaxground.metrics.utilisation import filter_change as filter_change
+from jaxground.metrics.utilisation import utilisation as utilisation
