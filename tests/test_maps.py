@@ -69,7 +69,21 @@ def test_resize_keeps_constants_flips_and_its_own_size(method):
     big = M.resize(values, (13, 17), method=method)
     flipped = M.resize(values[:, ::-1, ::-1], (13, 17), method=method)
     np.testing.assert_allclose(flipped[:, ::-1, ::-1], big, atol=1e-6)
-    np.testing.assert_allclose(M.resize(jnp.full((4, 3), 2.5), (9, 9), method=method), 2.5)
+    flat = M.resize(jnp.full((4, 3), 2.5), (9, 9), method=method)
+    np.testing.assert_allclose(flat, 2.5, rtol=1e-6)
+
+
+def test_each_map_is_resized_to_its_own_picture():
+    values = random_maps(3, 2, 6, 5)
+    values[1, 1, 2, 3] = np.nan
+    sizes = np.array([[9, 17], [13, 8], [30, 4]])
+    found = np.asarray(jax.jit(M.resize_each, static_argnums=2)(values, sizes[:, None], (20, 17)))
+    assert found.shape == (3, 2, 20, 17)
+    for ours, maps, (height, width) in zip(found, values, sizes, strict=True):
+        expected = M.resize(maps, (height, width))[:, :20]
+        np.testing.assert_allclose(ours[:, :height, :width], expected, atol=1e-6)
+        assert np.isnan(ours[:, height:]).all() and np.isnan(ours[:, :, width:]).all()
+    assert np.isfinite(found[0, :, :9]).all()
 
 
 def test_resize_batches_and_jits_and_differentiates():
