@@ -125,7 +125,8 @@ def require_files(folder: Path, names: Iterable[str], *, source: str, remedy: st
     if missing:
         raise AnnotationError(
             f"{len(missing):,} of the {len(paths):,} files that {source} names are missing from "
-            f"{folder}, first {missing[0]}; it holds {_listing(folder)}: {remedy}"
+            f"{folder}, first {missing[0]}; its folder holds "
+            f"{_listing((folder / missing[0]).parent)}: {remedy}"
         )
     return paths
 

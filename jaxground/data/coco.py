@@ -156,7 +156,8 @@ def _instance(category: str, xywh: Any, segmentation: Any, crowd: Any) -> Instan
         counts = segmentation["counts"]
         runs = decompress_runs(counts) if isinstance(counts, str) else np.array(counts, np.int64)
     elif segmentation:
-        polygons = tuple(np.array(flat, np.float32).reshape(-1, 2) for flat in segmentation)
+        with np.errstate(over="ignore"):  # what becomes infinite is left out
+            polygons = tuple(np.array(flat, np.float32).reshape(-1, 2) for flat in segmentation)
     box = x, y, x + width, y + height
     return Instance(category, box, polygons, runs, crowd=bool(crowd))
 
