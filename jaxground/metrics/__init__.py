@@ -1,5 +1,8 @@
 """Metrics of explanations: array functions, batched, one family per module."""
 
+from jaxground.metrics.contributions import Infidelity as Infidelity
+from jaxground.metrics.contributions import infidelity as infidelity
+from jaxground.metrics.contributions import sensitivity_n as sensitivity_n
 from jaxground.metrics.curves import Curve as Curve
 from jaxground.metrics.curves import deletion as deletion
 from jaxground.metrics.curves import insertion as insertion
@@ -14,6 +17,12 @@ from jaxground.metrics.regions import Perturbation as Perturbation
 from jaxground.metrics.regions import region_perturbation as region_perturbation
 from jaxground.metrics.road import impute as impute
 from jaxground.metrics.road import road as road
+from jaxground.metrics.robustness import MaxSensitivity as MaxSensitivity
+from jaxground.metrics.robustness import max_sensitivity as max_sensitivity
+from jaxground.metrics.similarity import Similarity as Similarity
+from jaxground.metrics.similarity import similarity as similarity
+from jaxground.metrics.similarity import spearman as spearman
+from jaxground.metrics.similarity import ssim as ssim
 from jaxground.metrics.utilisation import Compression as Compression
 from jaxground.metrics.utilisation import Utilisation as Utilisation
 from jaxground.metrics.utilisation import compression as compression
@@ -22,12 +31,3 @@ from jaxground.metrics.utilisation import filter_change as filter_change
 from jaxground.metrics.utilisation import utilisation as utilisation
 from jaxground.metrics.validity import is_flat as is_flat
 from jaxground.metrics.validity import protocol as protocol
-from jaxground.metrics.contributions import Infidelity as Infidelity
-from jaxground.metrics.contributions import infidelity as infidelity
-from jaxground.metrics.contributions import sensitivity_n as sensitivity_n
-from jaxground.metrics.robustness import MaxSensitivity as MaxSensitivity
-from jaxground.metrics.robustness import max_sensitivity as max_sensitivity
-from jaxground.metrics.similarity import Similarity as Similarity
-from jaxground.metrics.similarity import similarity as similarity
-from jaxground.metrics.similarity import spearman as spearman
-from jaxground.metrics.similarity import ssim as ssim

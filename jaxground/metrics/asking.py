@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -110,3 +111,19 @@ def on_images(maps: ArrayLike, images: Array) -> tuple[Array, bool]:
         low = jnp.where(jnp.isfinite(low), low, 0)
         maps = resize(maps - low, images.shape[1:3]) + low
     return maps, single
+
+
+def as_images(baseline: ArrayLike, images: Array) -> Array:
+    """Returns what removed pixels become, in the shape and type of the images.
+
+    Raises:
+      ValueError: It does not broadcast against them.
+
+    Example:
+      >>> as_images(0.5, jnp.ones((1, 1, 2, 1))).ravel()
+      Array([0.5, 0.5], dtype=float32)
+    """
+    baseline = jnp.asarray(baseline, images.dtype)
+    if np.broadcast_shapes(baseline.shape, images.shape) != images.shape:
+        raise ValueError(f"baseline {baseline.shape} does not broadcast to images {images.shape}")
+    return jnp.broadcast_to(baseline, images.shape)

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxground.metrics.asking import ask, on_images
+from jaxground.metrics.asking import as_images, ask, on_images
 from jaxground.metrics.ranking import removal_ranks
 from jaxground.scores import Classifier, Score, check_images
 
@@ -81,7 +81,7 @@ def deletion(
       BMVC 2018, section 4.2; constants from `evaluation.py` of the authors.
     """  # fmt: skip
     images = check_images(images)
-    baseline = _as_images(baseline, images)
+    baseline = as_images(baseline, images)
     return _replaced(f, images, baseline, maps, targets, step, score, batch_size)
 
 
@@ -125,7 +125,7 @@ def insertion(
       Petsiuk et al., RISE, BMVC 2018, section 4.2.
     """  # fmt: skip
     images = check_images(images)
-    baseline = blur(images) if baseline is None else _as_images(baseline, images)
+    baseline = blur(images) if baseline is None else as_images(baseline, images)
     return _replaced(f, baseline, images, maps, targets, step, score, batch_size)
 
 
@@ -161,13 +161,6 @@ def blur(images: Array) -> Array:
         blurred = jnp.tensordot(blurred, matrix, (axis, 1), precision=lax.Precision.HIGHEST)
         blurred = jnp.moveaxis(blurred, -1, axis)
     return blurred.astype(images.dtype)
-
-
-def _as_images(baseline: ArrayLike, images: Array) -> Array:
-    baseline = jnp.asarray(baseline, images.dtype)
-    if np.broadcast_shapes(baseline.shape, images.shape) != images.shape:
-        raise ValueError(f"baseline {baseline.shape} does not broadcast to images {images.shape}")
-    return jnp.broadcast_to(baseline, images.shape)
 
 
 def _replaced(f, start, end, maps, targets, step, score, batch_size) -> Curve:
