@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxground.maps import peak
-from jaxground.metrics.validity import as_masks, is_flat, paired
+from jaxground.metrics.validity import as_masks, paired, stands_out
 
 
 def nearest_distance(points: ArrayLike, masks: ArrayLike) -> jax.Array:
@@ -64,8 +64,13 @@ def pointing_distance(maps: ArrayLike, masks: ArrayLike) -> jax.Array:
       [inf, 5.0]
     """
     maps, masks = paired(maps, masks)
-    distance = nearest_distance(peak(maps), masks)
-    return jnp.where(is_flat(maps) & ~jnp.isnan(distance), jnp.inf, distance)
+    point = peak(maps)
+    # `is_flat`, but for a maximum that is already found: a third of the cost on CPU.
+    row = jnp.take_along_axis(maps, point[..., :1, None], axis=-2)[..., 0, :]
+    high = jnp.take_along_axis(row, point[..., 1:], axis=-1)[..., 0]
+    low = jnp.where(jnp.isnan(maps), jnp.inf, maps).min(axis=(-2, -1))
+    distance = nearest_distance(point, masks)
+    return jnp.where(stands_out(high, low) | jnp.isnan(distance), distance, jnp.inf)
 
 
 def pointing_game(maps: ArrayLike, masks: ArrayLike, *, tolerance: ArrayLike = 15) -> jax.Array:

@@ -37,10 +37,11 @@ def is_flat(maps: ArrayLike) -> jax.Array:
       >>> is_flat(jnp.array([[[0.0, 1.0]], [[2.0, 2.0]], [[jnp.nan, 1.0]]])).tolist()
       [False, True, True]
     """
-    maps = known(maps)
-    low, high = jnp.nanmin(maps, axis=(-2, -1)), jnp.nanmax(maps, axis=(-2, -1))
-    size = jnp.maximum(jnp.abs(low), jnp.abs(high))
-    return ~(high / size - low / size > _FLAT)  # NaN where there is no number, or zeros alone
+    maps = map_values.as_maps(maps)
+    finite = jnp.isfinite(maps)
+    low = jnp.min(maps, axis=(-2, -1), initial=jnp.inf, where=finite)
+    high = jnp.max(maps, axis=(-2, -1), initial=-jnp.inf, where=finite)
+    return ~stands_out(high, low)
 
 
 def protocol(metric: Callable, **given: Any) -> dict[str, Any]:
@@ -69,6 +70,12 @@ def protocol(metric: Callable, **given: Any) -> dict[str, Any]:
     if missing := [name for name, value in values.items() if value is inspect.Parameter.empty]:
         raise TypeError(f"{metric.__name__} needs {', '.join(missing)}")
     return {"metric": metric.__name__} | values
+
+
+def stands_out(high: jax.Array, low: jax.Array) -> jax.Array:
+    """Returns where a maximum is more than rounding above its minimum."""
+    size = jnp.maximum(jnp.abs(low), jnp.abs(high))
+    return high / size - low / size > _FLAT  # false for NaN: no number, or zeros alone
 
 
 def known(maps: ArrayLike) -> jax.Array:
