@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxground.attribution.signals import backward, channel_sum
-from jaxground.core import EXCITATION, Rules
+from jaxground.core import EXCITATION, Composite, Rules
 from jaxground.scores import Classifier, Score
 
 
@@ -15,7 +15,7 @@ def excitation_backprop(
     targets: ArrayLike,
     *,
     at: str | None = None,
-    rules: Rules = EXCITATION,
+    rules: Rules | Composite = EXCITATION,
     score: Score = "logit",
 ) -> Array:
     r"""Returns where the evidence for the targets stands: the marginal winning probability.
@@ -36,7 +36,8 @@ def excitation_backprop(
       targets: Classes `int[batch]` or `int[batch, k]`, or a prior (see `signals.prior`).
       at: A tap of `f`, `[batch, h, w, channel]`; `None` grounds at the image itself, where the
         theory asks for non-negative values and negative pixels receive no mass.
-      rules: The table: `EXCITATION`, or `CAFFE` to reproduce the authors' numbers.
+      rules: The table: `EXCITATION`, or `CAFFE` to reproduce the authors' numbers;
+        `EXCITATION | ATTENTION` for transformers; or a `Composite` of tables by depth.
       score: What is explained of a target: `"logit"`, `"probability"`, `"log_probability"` or a
         function of the outputs (see `jaxground.scores`).
 
@@ -72,7 +73,7 @@ def contrastive_excitation_backprop(
     targets: ArrayLike,
     *,
     at: str | None = None,
-    rules: Rules = EXCITATION,
+    rules: Rules | Composite = EXCITATION,
     score: Score = "logit",
 ) -> Array:
     """Returns where the evidence for the targets exceeds that for their negation.

@@ -84,7 +84,7 @@ def score_cam(
 def _activations(f: Classifier, images: Array, at: str) -> Array:
     """Returns the values of a tap `float32[batch, h, w, channel]`, without differentiating."""
     program, _ = trace(f, GRADIENT, images)
-    _, (values,) = evaluate(program, [images], GRADIENT, read=[slot_of(program, at)])
+    _, (values,) = evaluate(program, [images], read=[slot_of(program, at)])
     if values.ndim != 4:
         raise ValueError(
             f"tap {at!r} has shape {values.shape}; score_cam needs [batch, height, width, channel]"

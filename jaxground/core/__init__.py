@@ -1,5 +1,7 @@
 """The one idea: the same function with another transpose. Imports jax alone."""
 
+from jaxground.core.attention import ATTENTION as ATTENTION
+from jaxground.core.attention import attn_lrp as attn_lrp
 from jaxground.core.folding import fold_batch_norm as fold_batch_norm
 from jaxground.core.grounding import Grounding as Grounding
 from jaxground.core.grounding import Mass as Mass
@@ -7,6 +9,13 @@ from jaxground.core.grounding import ground as ground
 from jaxground.core.grounding import mass as mass
 from jaxground.core.operation import MissingRuleError as MissingRuleError
 from jaxground.core.operation import Operation as Operation
+from jaxground.core.relevance import alpha_beta as alpha_beta
+from jaxground.core.relevance import epsilon as epsilon
+from jaxground.core.relevance import flat as flat
+from jaxground.core.relevance import gamma as gamma
+from jaxground.core.relevance import w_squared as w_squared
+from jaxground.core.relevance import z_box as z_box
+from jaxground.core.relevance import z_plus as z_plus
 from jaxground.core.splitting import Split as Split
 from jaxground.core.splitting import split as split
 from jaxground.core.staging import prepare as prepare
@@ -15,6 +24,7 @@ from jaxground.core.tables import DECONVNET as DECONVNET
 from jaxground.core.tables import EXCITATION as EXCITATION
 from jaxground.core.tables import GRADIENT as GRADIENT
 from jaxground.core.tables import GUIDED as GUIDED
+from jaxground.core.tables import Composite as Composite
 from jaxground.core.tables import Rules as Rules
 from jaxground.core.taps import tap as tap
 from jaxground.core.taps import taps as taps

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxground.core.names import find, slot_of
 from jaxground.core.program import Program, describe
 from jaxground.core.rules import Rule, contrast
-from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Rules
-from jaxground.core.taps import find, slot_of
+from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Composite, Rules
 from jaxground.core.transform import RESHAPING, evaluate, trace
 
 
@@ -35,7 +35,7 @@ def ground(
     x: Any,
     *,
     at: str | Sequence[str] | None = None,
-    rules: Rules = EXCITATION,
+    rules: Rules | Composite = EXCITATION,
     contrastive: bool = False,
 ) -> Grounding:
     """Returns the outputs of `f` at `x`, and the pullback of the mass to the taps `at`.
@@ -73,12 +73,12 @@ def ground(
             "stop_gradient stands in between"
         )
     sources = tuple(slots.values()) or program.inputs
-    overrides = _duals(program, rules, sources) if contrastive else {}
+    overrides = _duals(program, sources) if contrastive else {}
 
     if at is None:
 
         def of_input(x):
-            outputs, _ = evaluate(program, jax.tree.leaves(x), rules, overrides=overrides)
+            outputs, _ = evaluate(program, jax.tree.leaves(x), overrides=overrides)
             return jax.tree.unflatten(tree, outputs)
 
         outputs, pull = jax.vjp(of_input, x)
@@ -88,7 +88,6 @@ def ground(
         outputs, values = evaluate(
             program,
             jax.tree.leaves(x),
-            rules,
             probes=probes,
             overrides=overrides,
             read=list(slots.values()),
@@ -130,7 +129,7 @@ def _beside(program: Program, taps: Sequence[int]) -> set[int]:
     }
 
 
-def _duals(program: Program, rules: Rules, sources: Sequence[int]) -> dict[int, Rule]:
+def _duals(program: Program, sources: Sequence[int]) -> dict[int, Rule]:
     """Returns the contrastive rules of the weighted linear maps nearest the output.
 
     Found by walking back from the output over everything else: biases, activations, pooling.
@@ -162,7 +161,7 @@ def _duals(program: Program, rules: Rules, sources: Sequence[int]) -> dict[int, 
                 "between the two; write it as one, of the concatenated inputs."
             )
         if step.key in LINEAR_MAPS and len(signals) == 1:
-            found[step.outputs[0]] = contrast(rules[step.key])
+            found[step.outputs[0]] = contrast(step.rule)
         elif step.key in ("scan", "cond", "while"):
             raise ValueError(
                 "contrastive grounding found a loop before any weighted linear map: "
@@ -198,7 +197,7 @@ def mass(
     prior: Array,
     *,
     at: Sequence[str] | None = None,
-    rules: Rules = EXCITATION,
+    rules: Rules | Composite = EXCITATION,
     contrastive: bool = False,
 ) -> dict[str, Mass]:
     """Returns how much of the prior arrives at each tap, and how much was lost above it.

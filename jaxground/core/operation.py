@@ -31,6 +31,7 @@ class Operation:
       contributions: For each operand that is a sum of linear maps (and inactive biases) its
         excitatory part, the sum of `op(x+, w+)`, to be called; else `None`.
       description: Primitive, operand shapes, and the user's file and line.
+      biases: How many of the last operands are added to a linear map of the others.
     """
 
     apply: Callable[..., Any]
@@ -39,6 +40,7 @@ class Operation:
     gates: tuple[bool, ...]
     contributions: tuple[Callable[[], Array] | None, ...]
     description: str
+    biases: int = 0
 
     def signal(self) -> int:
         """Returns the index of the only active operand that is no gate.

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from jaxground.core.rules import transpose
-from jaxground.core.tables import Rules
+from jaxground.core.rules import Rule, stop
+from jaxground.core.tables import CUSTOM_DERIVATIVES, Composite, Rules
 
 _CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
-_CUSTOM_DERIVATIVES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
 _REMAT = frozenset({"remat2", "checkpoint"})
 
 
@@ -25,11 +24,13 @@ class Step(NamedTuple):
 
     Attributes:
       equation: The equation of the jaxpr: primitive, parameters, source.
-      key: Its key in a table: the primitive's name, or `name()` for a call kept whole.
+      key: Its key in a table: the primitive's name, or `name()` for a call or pattern kept whole.
       inputs: Slots read.
       outputs: Slots written.
       scope: Path of the modules it stems from (Linen and Haiku name their scopes).
+      rules: The table in force here.
       body: The steps of a rematerialised region, over the same slots.
+      parts: The steps of a pattern that is one operation to its table, over the same slots.
     """
 
     equation: Any
@@ -37,7 +38,14 @@ class Step(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     scope: str
-    body: "tuple[Step, ...]"
+    rules: Rules
+    body: "tuple[Step, ...]" = ()
+    parts: "tuple[Step, ...]" = ()
+
+    @property
+    def rule(self) -> Rule:
+        """Returns the rule of its table."""
+        return self.rules[self.key]
 
     def reads(self) -> set[int]:
         """Returns the slots read, those of a rematerialised region's steps among them."""
@@ -45,6 +53,12 @@ class Step(NamedTuple):
 
     def bind(self, *arrays: Any, params: Mapping[str, Any] | None = None) -> list[Any]:
         """Returns the outputs for `arrays`, with other parameters if given."""
+        if self.parts:
+            values = dict(zip(self.inputs, arrays, strict=True))
+            for part in self.parts:
+                results = part.bind(*[values[s] for s in part.inputs])
+                values.update(zip(part.outputs, results, strict=True))
+            return [values[s] for s in self.outputs]
         primitive = self.equation.primitive
         results = primitive.bind(
             *arrays, **primitive.get_bind_params(self.equation.params if params is None else params)
@@ -69,8 +83,17 @@ class Program(NamedTuple):
         """Returns `slots` and all slots computed from them, `stop_gradient` apart."""
         reached = set(slots)
         for step in self.walk():
-            if step.key != "stop_gradient" and not reached.isdisjoint(step.inputs):
+            stopped = step.key == "stop_gradient" or step.rule is stop
+            if not stopped and not reached.isdisjoint(step.inputs):
                 reached.update(step.outputs)
+        return reached
+
+    def ancestors(self, slot: int) -> set[int]:
+        """Returns `slot` and all slots that it is computed from."""
+        reached = {slot}
+        for step in reversed(tuple(self.walk())):
+            if not reached.isdisjoint(step.outputs):
+                reached.update(step.inputs)
         return reached
 
 
@@ -83,16 +106,17 @@ def walk(steps: Sequence[Step]) -> Iterator[Step]:
             yield step
 
 
-def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
+def link(jaxpr: Any, rules: Rules | Composite, source: Any = None) -> Program:
     """Returns the program of a closed jaxpr; calls with a rule of their own stay whole.
 
     Args:
       jaxpr: From `jax.make_jaxpr`, or the body of a loop.
-      rules: The table.
+      rules: The table. Of a composite, that above all its taps is put in force everywhere.
       source: The source of the loop, for operations of its body that have none.
     """
     slots = itertools.count()
     program = Program((), (), (), {}, {})
+    table = rules.above if isinstance(rules, Composite) else rules
 
     def allot(variable) -> int:
         slot = next(slots)
@@ -117,7 +141,7 @@ def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
             origin = equation.source_info
             read_slots = tuple(map(read, equation.invars))
             path = str(origin.name_stack)
-            call, key = _called(equation), _key(equation, rules)
+            call, key = called(equation), _key(equation, rules)
             remat = equation.primitive.name in _REMAT
             if call is not None and not key.endswith("()"):
                 inner, outputs = inline(call.jaxpr, call.consts, read_slots, origin)
@@ -126,10 +150,10 @@ def link(jaxpr: Any, rules: Rules, source: Any = None) -> Program:
                 consts = getattr(body, "consts", ())
                 body = getattr(body, "jaxpr", body)
                 inner, outputs = inline(body, consts, read_slots, origin)
-                inner = [Step(equation, key, read_slots, outputs, path, tuple(inner))]
+                inner = [Step(equation, key, read_slots, outputs, path, table, tuple(inner))]
             else:
                 outputs = tuple(map(allot, equation.outvars))
-                inner = [Step(equation, key, read_slots, outputs, path, ())]
+                inner = [Step(equation, key, read_slots, outputs, path, table)]
             steps += inner
             where.update(zip(equation.outvars, outputs, strict=True))
         return steps, tuple(map(read, jaxpr.outvars))
@@ -150,7 +174,7 @@ def _located(equation, call_source):
     return equation.replace(source_info=found)
 
 
-def _called(equation):
+def called(equation) -> Any:
     """Returns the closed jaxpr of a call whose boundary carries no meaning, else `None`."""
     if equation.primitive.name == "call_hi_primitive":  # behind jax_custom_jvp3 in JAX 0.12
         return equation.params["_prim"].traced.jaxpr
@@ -159,18 +183,14 @@ def _called(equation):
     return None
 
 
-def _key(equation, rules: Rules) -> str:
+def _key(equation, rules: Rules | Composite) -> str:
     """Returns the key of an equation in the table: `name()` for a call that stays whole."""
-    name, call = equation.primitive.name, _called(equation)
+    name, call = equation.primitive.name, called(equation)
     if call is None:
         return name
     function = equation.params.get("name") or call.jaxpr.debug_info.func_name
-    if f"{function}()" in rules:
-        return f"{function}()"
-    # A derivative that its author wrote by hand belongs to JAX's transpose.
-    if rules.default is transpose and name in _CUSTOM_DERIVATIVES:
-        return f"{name}()"
-    return name
+    keys = (f"{function}()", f"{name}()") if name in CUSTOM_DERIVATIVES else (f"{function}()",)
+    return next((key for key in keys if rules.keeps(key)), name)
 
 
 def names_in_loops(program: Program) -> list[str]:

@@ -27,6 +27,16 @@ def transpose(operation: Operation, mass: Array) -> Masses:
     return _pull(operation.apply, operation.operands, operation.active, mass)
 
 
+def stop(operation: Operation, mass: Array) -> Masses:
+    """Returns no mass: the result is a weight to whatever reads it, as under `stop_gradient`.
+
+    For normalisers and for attention weights that are to be taken as they are. The tables hold
+    this function to say so; it is never called there.
+    """
+    del mass
+    return [None] * len(operation.operands)
+
+
 def refuse(operation: Operation, mass: Array) -> Masses:
     """Raises `MissingRuleError`, before anything is computed."""
     del mass

@@ -59,7 +59,7 @@ def split(f: Callable[..., Any], x: Any, *, at: str) -> Split:
     beside = tuple(sorted(needed & made - {slot}))
     ahead = program._replace(outputs=(slot, *beside), steps=tuple(below))
     rest = program._replace(inputs=(slot, *beside), steps=tuple(above))
-    (hidden, *values), _ = evaluate(ahead, jax.tree.leaves(x), GRADIENT)
+    (hidden, *values), _ = evaluate(ahead, jax.tree.leaves(x))
 
     def head(hidden):
         if jnp.shape(hidden) != program.shapes[slot].shape:
@@ -67,7 +67,7 @@ def split(f: Callable[..., Any], x: Any, *, at: str) -> Split:
                 f"tap {at!r} has shape {program.shapes[slot].shape}, the head was given "
                 f"{jnp.shape(hidden)}"
             )
-        outputs, _ = evaluate(rest, [hidden, *values], GRADIENT)
+        outputs, _ = evaluate(rest, [hidden, *values])
         return jax.tree.unflatten(tree, outputs)
 
     return Split(hidden, head)

@@ -83,7 +83,7 @@ def _stage(method, f, options, arrays, hoisted) -> _Stage:
     early, late = _split(program)
 
     def of_weights(weights):
-        return evaluate(early, weights, GRADIENT)[0]
+        return evaluate(early, weights)[0]
 
     # There is a program per shape, mostly with the same early steps: their results are shared.
     weights = [program.constants[s] for s in early.inputs]
@@ -97,7 +97,7 @@ def _stage(method, f, options, arrays, hoisted) -> _Stage:
 
     @jax.jit
     def run(residuals, leaves):
-        outputs, _ = evaluate(late, [*residuals, *leaves], GRADIENT)
+        outputs, _ = evaluate(late, [*residuals, *leaves])
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return _Stage(run, residuals)

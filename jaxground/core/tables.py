@@ -66,9 +66,55 @@ class Rules:
         """Says whether `key` has a rule of its own."""
         return key in self.table
 
+    def keeps(self, key: str) -> bool:
+        """Says whether calls with this key stay whole, instead of being looked into."""
+        # A derivative that its author wrote by hand belongs to JAX's transpose.
+        own = self.default is transpose and key.removesuffix("()") in CUSTOM_DERIVATIVES
+        return own or key in self.table
 
-LINEAR_MAPS = frozenset({"dot_general", "conv_general_dilated", "jaxground_linear_map()"})
-_SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """Tables by depth: each in force up to its tap, the last one above all taps.
+
+    An operation belongs to the first tap, in the order of evaluation, that depends on it; those
+    that no tap depends on belong to `above`. Wherever a table is asked for, a composite will do.
+
+    Attributes:
+      below: The table for what computes each tap, from the tap before it or the input on.
+      above: The table for the rest, up to the output.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxground.core import ground, tap
+      >>> weights = jnp.array([[1.0], [-1.0]])
+      >>> f = lambda x: tap(x @ weights, "hidden") @ jnp.array([[2.0]])
+      >>> rules = Composite({"hidden": EXCITATION}, above=GRADIENT)
+      >>> _, _, pull = ground(f, jnp.ones((1, 2)), rules=rules)
+      >>> pull(jnp.ones((1, 1)))  # twice the gradient above, the winner takes it all below
+      Array([[2., 0.]], dtype=float32)
+    """
+
+    below: Mapping[str, Rules]
+    above: Rules
+
+    def __post_init__(self):
+        """Freezes the mapping."""
+        object.__setattr__(self, "below", MappingProxyType(dict(self.below)))
+
+    def __hash__(self) -> int:
+        """Hashes the tables, so that a composite may be a static argument of `jax.jit`."""
+        return hash((frozenset(self.below.items()), self.above))
+
+    def keeps(self, key: str) -> bool:
+        """Says whether any of the tables keeps calls with this key whole."""
+        return any(table.keeps(key) for table in (*self.below.values(), self.above))
+
+
+CUSTOM_DERIVATIVES = frozenset({"custom_jvp_call", "custom_vjp_call", "call_hi_primitive"})
+_WEIGHTED = ("dot_general", "conv_general_dilated", "jaxground_linear_map()")
+LINEAR_MAPS = frozenset({*_WEIGHTED, "affine()"})  # "affine()": with its bias, see `fusion`
+SUMS = ("reduce_sum", "reduce_window_sum", "cumsum")
 _ELEMENTWISE = """
     mul tanh logistic erf erf_inv exp exp2 expm1 log log1p rsqrt sqrt cbrt square integer_pow pow
     abs
@@ -83,7 +129,7 @@ _STRUCTURE = """
 EXCITATION = Rules(
     dict.fromkeys(_STRUCTURE, transpose)
     | dict.fromkeys(_ELEMENTWISE, pass_through)
-    | dict.fromkeys((*LINEAR_MAPS, *_SUMS), share)
+    | dict.fromkeys((*_WEIGHTED, *SUMS), share)
     | {
         "add": join,
         "add_any": join,
@@ -100,8 +146,7 @@ EXCITATION = Rules(
 """Excitation Backprop (Zhang et al., ECCV 2016), children clamped at zero: a sub-probability."""
 
 CAFFE = EXCITATION | (
-    dict.fromkeys((*LINEAR_MAPS, *_SUMS), share_signed)
-    | {"add": join_signed, "add_any": join_signed}
+    dict.fromkeys((*_WEIGHTED, *SUMS), share_signed) | {"add": join_signed, "add_any": join_signed}
 )
 """Excitation Backprop as the authors' Caffe code computes it: children of either sign."""
 

@@ -1,15 +1,13 @@
-"""Names for intermediate activations, and how they are found in a program."""
+"""Names for intermediate activations."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxground.core.program import Program, describe, names_in_loops
+from jaxground.core.names import find, slot_of
+from jaxground.core.program import describe
 from jaxground.core.tables import EXCITATION, LINEAR_MAPS
 from jaxground.core.transform import trace
 
@@ -19,6 +17,7 @@ def tap(x: jax.Array, name: str) -> jax.Array:
 
     This is stock `jax.ad_checkpoint.checkpoint_name`: invisible to values and to compiled code.
 
+    >>> import jax.numpy as jnp
     >>> f = lambda x: tap(x * 2, "doubled") + 1
     >>> taps(f, jnp.ones(3))
     {'doubled': ShapeDtypeStruct(shape=(3,), dtype=float32)}
@@ -46,77 +45,6 @@ def taps(f: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, jax.Shap
     program, _ = trace(f, EXCITATION, *args, **kwargs)
     avals = {name: program.shapes[slot] for name, slot in find(program).items()}
     return {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in avals.items()}
-
-
-def find(program: Program) -> dict[str, int]:
-    """Returns the slot of every tap of a program, in order of evaluation."""
-    order = {s: i for i, step in enumerate(program.walk()) for s in step.outputs}
-    named = _numbered(_named(program))
-    slots = {**dict(_module_outputs(program)), **dict(named)}
-    # A module and its last sub-module may put out the same value: the inner one comes first.
-    return dict(sorted(slots.items(), key=lambda item: (order[item[1]], -item[0].count("/"))))
-
-
-def slot_of(program: Program, name: str) -> int:
-    """Returns the slot of one tap.
-
-    Raises:
-      KeyError: There is no tap of that name; the message lists those that are there.
-    """
-    slots = find(program)
-    if name in slots:
-        return slots[name]
-    hidden = names_in_loops(program)
-    if name in hidden:
-        raise KeyError(
-            f"tap {name!r} lies inside a scan, cond or while loop, where it has one value per "
-            f"turn; return the value from the loop and tap it there. Taps in reach: {list(slots)}"
-        )
-    there = (
-        f"taps from input to output: {list(slots)}"
-        if slots
-        else ("none was found: name values with jaxground.tap, or wrap an NNX model in with_taps")
-    )
-    raise KeyError(f"no tap named {name!r}; {there}")
-
-
-def _named(program: Program) -> Iterator[tuple[str, int]]:
-    for step in program.walk():
-        if step.equation.primitive.name == "name":
-            yield step.equation.params["name"], step.outputs[0]
-
-
-def _numbered(named: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    seen: Counter[str] = Counter()
-    for name, slot in named:
-        yield (f"{name}[{seen[name]}]" if seen[name] else name), slot
-        seen[name] += 1
-
-
-def _module_outputs(program: Program) -> Iterator[tuple[str, int]]:
-    """Yields the one array that leaves each module scope, if it is one."""
-    writers: dict[str, list[int]] = {}
-    readers: dict[int, list[str]] = {slot: [""] for slot in program.outputs}
-    for step in program.walk():
-        parts = re.sub(r"\w+\((.*?)\)", r"\1", step.scope).split("/")
-        path = "/".join(filter(None, parts))
-        for slot in step.inputs:
-            readers.setdefault(slot, []).append(path)
-        for depth, _ in enumerate(filter(None, parts), 1):
-            prefix = "/".join(path.split("/")[:depth])
-            writers.setdefault(prefix, []).extend(step.outputs)
-    for prefix, slots in writers.items():
-        leaving = [s for s in slots if _leaves(prefix, readers.get(s, [])) and _smooth(program, s)]
-        if len(leaving) == 1:
-            yield prefix, leaving[0]
-
-
-def _leaves(prefix: str, paths: list[str]) -> bool:
-    return any(p != prefix and not p.startswith(prefix + "/") for p in paths)
-
-
-def _smooth(program: Program, slot: int) -> bool:
-    return jnp.issubdtype(program.shapes[slot].dtype, jnp.inexact)
 
 
 _AFFINE = frozenset(

@@ -17,9 +17,11 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from jaxground.core.program import Program, Step, at_source, describe, link, rewrite, walk
-from jaxground.core.rules import Rule, transpose
-from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Rules
+from jaxground.core.fusion import fuse
+from jaxground.core.program import Program, Step, at_source, called, describe, link, rewrite, walk
+from jaxground.core.regions import assign
+from jaxground.core.rules import Rule, stop, transpose
+from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Composite, Rules
 from jaxground.core.twins import Linear, twin
 
 _LOOPS = frozenset({"scan", "cond"})
@@ -43,7 +45,6 @@ class _Value(NamedTuple):
 def evaluate(
     program: Program,
     inputs: Sequence[Any],
-    rules: Rules,
     *,
     probes: Mapping[int, Array] = MappingProxyType({}),
     overrides: Mapping[int, Rule] = MappingProxyType({}),
@@ -52,9 +53,8 @@ def evaluate(
     """Returns the outputs of a program, and the values of the slots `read`.
 
     Args:
-      program: From `link`, with the same `rules`.
+      program: From `trace` or `link`; its steps carry their tables.
       inputs: One array per input slot.
-      rules: The table.
       probes: Arrays, one per tapped slot, whose cotangent is to be the mass at that slot.
       overrides: Rules for single steps, by their first output slot.
       read: Slots whose values are returned too.
@@ -66,22 +66,22 @@ def evaluate(
             for slot, x in zip(program.inputs, inputs, strict=True)
         }
     )
-    _run(program.steps, values, rules, probes, overrides)
+    _run(program.steps, values, probes, overrides)
     return [values[s].array for s in program.outputs], [values[s].array for s in read]
 
 
-def _run(steps, values, rules, probes, overrides):
+def _run(steps, values, probes, overrides):
     for step in steps:
         if step.body:
-            _run_rematerialised(step, values, rules, probes, overrides)
+            _run_rematerialised(step, values, probes, overrides)
             continue
         with at_source(step):
-            results = _emit(step, [values[s] for s in step.inputs], rules, overrides)
+            results = _emit(step, [values[s] for s in step.inputs], overrides)
         for slot, value in zip(step.outputs, results, strict=True):
             values[slot] = value._replace(array=_probed(value.array, probes.get(slot)))
 
 
-def _run_rematerialised(step, values, rules, probes, overrides):
+def _run_rematerialised(step, values, probes, overrides):
     """Evaluates a rematerialised region inside `jax.checkpoint`; probes come in as arguments."""
     body = tuple(walk(step.body))
     produced = {s for inner in body for s in inner.outputs}
@@ -93,7 +93,7 @@ def _run_rematerialised(step, values, rules, probes, overrides):
 
     def region(arrays, inside):
         local = {s: values[s]._replace(array=a) for s, a in zip(needed, arrays, strict=True)}
-        _run(step.body, local, rules, inside, overrides)
+        _run(step.body, local, inside, overrides)
         produces.update({s: local[s]._replace(linear=None) for s in exposed})
         return [local[s].array for s in exposed]
 
@@ -106,12 +106,16 @@ def _run_rematerialised(step, values, rules, probes, overrides):
     values.update({s: produces[s]._replace(array=a) for s, a in zip(exposed, arrays, strict=True)})
 
 
-def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_Value]:
+def _emit(step: Step, operands: list[_Value], overrides) -> list[_Value]:
     equation, arrays = step.equation, [v.array for v in operands]
-    rule = overrides.get(step.outputs[0], rules[step.key]) if step.outputs else transpose
+    rule = overrides.get(step.outputs[0], step.rule) if step.outputs else transpose
     smooth = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars)
-    if step.key in _LOOPS and rules.table:
-        results = step.bind(*arrays, params=_excited_params(equation, rules))
+    if step.key in _LOOPS and step.rules.table:
+        results = step.bind(*arrays, params=_excited_params(equation, step.rules))
+    elif rule is stop:
+        results = [jax.lax.stop_gradient(x) for x in step.bind(*arrays)]
+    elif _is_call(step) and not step.rules.keeps(step.key):  # another table of the composite does
+        results, _ = evaluate(_linked(called(equation), step.rules, equation.source_info), arrays)
     elif step.key in (*_LOOPS, "name") or rule is transpose or not smooth:
         results = step.bind(*arrays)
     else:
@@ -123,10 +127,15 @@ def _emit(step: Step, operands: list[_Value], rules: Rules, overrides) -> list[_
             gates=tuple(v.gate for v in operands),
             linears=histories if None not in histories else (),
             description=describe(equation),
+            biases=len(arrays) - len(equation.invars) if step.key == "affine()" else 0,
         )(*arrays)
         results = results if several else [results]
     gate, weight = _is_gate(step.key, operands), all(v.weight for v in operands)
     return [_Value(r, gate, _linear(step, operands, i), weight) for i, r in enumerate(results)]
+
+
+def _is_call(step: Step) -> bool:
+    return step.key.endswith("()") and not step.parts
 
 
 def _is_gate(key: str, operands: list[_Value]) -> bool:
@@ -144,6 +153,8 @@ def _linear(step: Step, operands: list[_Value], output: int) -> Linear | None:
     """Returns the history of a result that is a sum of linear maps, else `None`."""
     histories = [v.linear for v in operands]
     arrays = [v.array for v in operands]
+    if step.parts:
+        return None
     if step.key in LINEAR_MAPS and not all(v.weight for v in operands):
         return Linear(Partial(functools.partial(_excitation, step), *arrays), ())
     if step.key in RESHAPING and histories and histories[0] is not None:
@@ -191,14 +202,14 @@ def _excited_params(equation: Any, rules: Rules) -> dict[str, Any]:
     """Returns the parameters of a loop with its bodies excited."""
 
     def excited(jaxpr):
-        program = link(jaxpr, rules, equation.source_info)
+        program = _linked(jaxpr, rules, equation.source_info)
         shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.jaxpr.invars]
-        return jax.make_jaxpr(lambda *xs: evaluate(program, xs, rules)[0])(*shapes)
+        return jax.make_jaxpr(lambda *xs: evaluate(program, xs)[0])(*shapes)
 
     return rewrite(equation.params, excited)
 
 
-def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., Any]:
+def excite(f: Callable[..., Any], rules: Rules | Composite = EXCITATION) -> Callable[..., Any]:
     """Returns `f` with the same values and the transpose of `rules`.
 
     `jax.vjp(excite(f), x)[1](prior)` is Excitation Backprop down to `x`; so is `jax.vjp` of
@@ -231,16 +242,22 @@ def excite(f: Callable[..., Any], rules: Rules = EXCITATION) -> Callable[..., An
     @functools.wraps(f)
     def excited(*args, **kwargs):
         program, tree = trace(f, rules, *args, **kwargs)
-        outputs, _ = evaluate(program, jax.tree.leaves((args, kwargs)), rules)
+        outputs, _ = evaluate(program, jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(tree, outputs)
 
     return excited
 
 
-def trace(f: Callable[..., Any], rules: Rules, *args: Any, **kwargs: Any) -> tuple[Program, Any]:
+def trace(
+    f: Callable[..., Any], rules: Rules | Composite, *args: Any, **kwargs: Any
+) -> tuple[Program, Any]:
     """Returns the program of `f` at these arguments, and the tree of its outputs."""
     closed, shape = jax.make_jaxpr(rebuilt(f), return_shape=True)(*args, **kwargs)
-    return link(closed, rules), jax.tree.structure(shape)
+    return _linked(closed, rules), jax.tree.structure(shape)
+
+
+def _linked(jaxpr: Any, rules: Rules | Composite, source: Any = None) -> Program:
+    return fuse(assign(link(jaxpr, rules, source), rules))
 
 
 def rebuilt(f: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,6 +32,7 @@ def twin(
     gates: tuple[bool, ...] | None = None,
     linears: tuple[Linear | None, ...] = (),
     description: str = "this function",
+    biases: int = 0,
 ) -> Callable[..., Any]:
     """Returns `apply` with `rule` in place of its transpose.
 
@@ -43,6 +44,7 @@ def twin(
       gates: Which operands are gates; none if omitted.
       linears: Per operand its `Linear` history or `None`; filled in by `excite`.
       description: What to call the operation in errors.
+      biases: How many of the last operands are added to a linear map of the others.
 
     Returns:
       A function with the values of `apply`.
@@ -67,7 +69,7 @@ def twin(
         flags = gates or (False,) * len(active)
         if rule is refuse and any(active):
             rule(Operation(apply, values, active, flags, (), description), values[0])
-        pullback = functools.partial(_pullback, rule, apply, active, flags, description)
+        pullback = functools.partial(_pullback, rule, apply, active, flags, (description, biases))
         return apply(*values), Partial(pullback, values, excitation)
 
     def backward(pullback, mass):
@@ -77,8 +79,8 @@ def twin(
     return lambda *operands: twinned(operands, linears)
 
 
-def _pullback(rule, apply, active, gates, description, values, excitation, mass):
-    operation = Operation(apply, values, active, gates, tuple(excitation), description)
+def _pullback(rule, apply, active, gates, about, values, excitation, mass):
+    operation = Operation(apply, values, active, gates, tuple(excitation), *about)
     return rule(operation, mass)
 
 
