@@ -239,6 +239,16 @@ def test_boxes_threshold_before_they_resize():
     assert M.boxes(everywhere, 0.9, "min_max").tolist() != [30, 5, 70, 25]
 
 
+def test_boxes_are_those_of_the_resized_map_in_pictures_of_any_size():
+    values = np.maximum(random_maps(4, 5, 6), 0)
+    sizes = np.array([[5, 6], [17, 40], [100, 64], [4, 5]])
+    found = jax.jit(lambda v, s: M.boxes(v, 2.5, "mean", size=s))(values, sizes)
+    for box, kept, size in zip(found.tolist(), values, sizes.tolist(), strict=True):
+        kept = np.where(kept >= 2.5 * kept.mean(), kept, 0)
+        rows, columns = np.nonzero(np.asarray(M.resize(kept, size, method="linear")) > 0)
+        assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
 def test_boxes_batch_jit_and_take_a_threshold_per_map():
     values = jnp.abs(jnp.asarray(random_maps(3, 2, 6, 7)))
     thresholds = jnp.array([0.5, 1.5, 2.5])[:, None]

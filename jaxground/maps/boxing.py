@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxground.maps.resizing import resize
 from jaxground.maps.values import as_maps, choose, flatten
 
 Rule = Literal["mean", "min_max", "energy"]
@@ -18,12 +17,13 @@ def boxes(
     threshold: ArrayLike,
     rule: Rule = "mean",
     *,
-    size: tuple[int, int] | None = None,
+    size: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Returns the tightest box around what each map keeps above a threshold.
 
-    First the threshold :math:`\alpha`, at the resolution of the map, then the resize, then the
-    box over every positive pixel left; there is no step that looks for a largest component.
+    First the threshold :math:`\alpha`, at the resolution of the map, then the bilinear resize,
+    then the box over every positive pixel left; there is no step that looks for a largest
+    component.
 
     * `"mean"` keeps :math:`v \ge \alpha\,\mathrm{mean}(v)`;
     * `"min_max"` keeps :math:`v - \min v \ge \alpha\,(\max v - \min v)`;
@@ -36,8 +36,8 @@ def boxes(
       threshold: Value of :math:`\alpha`; a number, or one for each map (any shape that
         broadcasts against the leading axes). May be traced.
       rule: One of the three rules above.
-      size: Height and width of the picture the box shall refer to; by default the map's own.
-        Static under `jax.jit`.
+      size: Height and width of the picture the box shall refer to, or of each map's picture,
+        `int[..., 2]`; by default the map's own. May be traced.
 
     Returns:
       Boxes `int32[..., 4]` as `(x0, y0, x1, y1)`, in whole pixels counted from zero and half
@@ -59,13 +59,11 @@ def boxes(
     threshold = jnp.broadcast_to(jnp.asarray(threshold, maps.dtype), maps.shape[:-2])
     rules = {"mean": _above_mean, "min_max": _above_range, "energy": _most_energy}
     kept = choose(rules, rule, "rule")(maps, threshold[..., None, None])
-    kept = jnp.where(kept, jnp.maximum(maps, 0), 0)
-    if size is not None:
-        kept = resize(kept, size, method="linear")
-    inside = kept > 0
+    inside = kept & (maps > 0)
     height, width = inside.shape[-2:]
-    x0, x1 = _extent(inside.any(axis=-2), width)
-    y0, y1 = _extent(inside.any(axis=-1), height)
+    sizes = jnp.asarray((height, width) if size is None else size)
+    x0, x1 = _extent(inside.any(axis=-2), sizes[..., 1])
+    y0, y1 = _extent(inside.any(axis=-1), sizes[..., 0])
     return jnp.stack([x0, y0, x1, y1], axis=-1)
 
 
@@ -93,9 +91,17 @@ def _most_energy(maps: jax.Array, threshold: jax.Array) -> jax.Array:
     return kept.reshape(maps.shape)
 
 
-def _extent(occupied: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-    """First occupied index and one past the last; the whole axis where there is none."""
+def _extent(occupied: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """First pixel and one past the last of an axis that, resized to `new` pixels, is not zero.
+
+    Bilinear interpolation reaches all that lies less than one old pixel from an occupied one.
+    The whole axis where none is occupied. In whole numbers, hence exact.
+    """
+    old = occupied.shape[-1]
     first = jnp.argmax(occupied, axis=-1)
-    last = length - jnp.argmax(occupied[..., ::-1], axis=-1)
+    last = old - jnp.argmax(occupied[..., ::-1], axis=-1)
+    low = ((2 * first - 1) * new - old) // (2 * old) + 1
+    high = -((old - (2 * last + 1) * new) // (2 * old))
     some = occupied.any(axis=-1)
-    return jnp.where(some, first, 0).astype("int32"), jnp.where(some, last, length).astype("int32")
+    low = jnp.where(some, jnp.clip(low, 0, new - 1), 0)
+    return low.astype("int32"), jnp.where(some, jnp.clip(high, low + 1, new), new).astype("int32")
