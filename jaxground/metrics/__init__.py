@@ -1,5 +1,14 @@
 """Metrics of explanations: array functions, batched, one family per module."""
 
+from jaxground.metrics.axioms import completeness_gap as completeness_gap
+from jaxground.metrics.axioms import conservation as conservation
+from jaxground.metrics.boxing import THRESHOLDS as THRESHOLDS
+from jaxground.metrics.boxing import ThresholdSearch as ThresholdSearch
+from jaxground.metrics.boxing import box_iou as box_iou
+from jaxground.metrics.boxing import localisation_error as localisation_error
+from jaxground.metrics.boxing import search_threshold as search_threshold
+from jaxground.metrics.complexity import entropy as entropy
+from jaxground.metrics.complexity import sparseness as sparseness
 from jaxground.metrics.contributions import Infidelity as Infidelity
 from jaxground.metrics.contributions import infidelity as infidelity
 from jaxground.metrics.contributions import sensitivity_n as sensitivity_n
@@ -19,6 +28,9 @@ from jaxground.metrics.road import impute as impute
 from jaxground.metrics.road import road as road
 from jaxground.metrics.robustness import MaxSensitivity as MaxSensitivity
 from jaxground.metrics.robustness import max_sensitivity as max_sensitivity
+from jaxground.metrics.shares import energy_pointing_game as energy_pointing_game
+from jaxground.metrics.shares import grid_pointing_game as grid_pointing_game
+from jaxground.metrics.shares import top_k_intersection as top_k_intersection
 from jaxground.metrics.similarity import Similarity as Similarity
 from jaxground.metrics.similarity import similarity as similarity
 from jaxground.metrics.similarity import spearman as spearman
