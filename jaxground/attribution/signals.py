@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.core import Rules, ground
+from jaxground.core import Composite, Rules, ground
 from jaxground.scores import Classifier, Score, check_images, prior
 
 
@@ -35,11 +35,24 @@ def backward(
     targets: ArrayLike,
     *,
     at: str | None,
-    rules: Rules,
+    rules: Rules | Composite,
     score: Score = "logit",
     contrastive: bool = False,
+    evenly: bool = False,
+    relevance: bool = False,
 ) -> Signals:
     """Returns the signals of one forward and one backward pass, all targets on the same forward.
+
+    Args:
+      f: As for every explainer.
+      images: As for every explainer.
+      targets: As for every explainer.
+      at: A tap, or `None` for the image.
+      rules: The table.
+      score: As for every explainer.
+      contrastive: As for `ground`.
+      evenly: Ask all positions of spatial logits alike, not those where the class stands out.
+      relevance: Start from the prior times the logits: each logit's part of the score.
 
     Raises:
       TypeError: Images that are not floating point, or logits that are not.
@@ -54,6 +67,10 @@ def backward(
             f"tap {at!r} has shape {activations.shape}; a map needs [batch, height, width, "
             "channel]. For the mass of single neurons use jaxground.ground(f, images, at=...)."
         )
+    if evenly and outputs.ndim == 4:
+        priors = jnp.broadcast_to(priors.mean((2, 3), keepdims=True), priors.shape)
+    if relevance:
+        priors = priors * outputs[:, None]
     values = jax.vmap(pull, in_axes=1, out_axes=1)(priors)
     return Signals(values, activations, single)
 
