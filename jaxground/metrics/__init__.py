@@ -28,6 +28,12 @@ from jaxground.metrics.road import impute as impute
 from jaxground.metrics.road import road as road
 from jaxground.metrics.robustness import MaxSensitivity as MaxSensitivity
 from jaxground.metrics.robustness import max_sensitivity as max_sensitivity
+from jaxground.metrics.sanity import Randomisation as Randomisation
+from jaxground.metrics.sanity import cascading_randomisation as cascading_randomisation
+from jaxground.metrics.sanity import independent_randomisation as independent_randomisation
+from jaxground.metrics.sanity import layers as layers
+from jaxground.metrics.sanity import random_logit as random_logit
+from jaxground.metrics.sanity import shuffled as shuffled
 from jaxground.metrics.shares import energy_pointing_game as energy_pointing_game
 from jaxground.metrics.shares import grid_pointing_game as grid_pointing_game
 from jaxground.metrics.shares import top_k_intersection as top_k_intersection

@@ -10,7 +10,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxground.maps import resize
+from jaxground.metrics.validity import is_flat, known
 from jaxground.scores import Classifier, Score, score_values
+
+RANGE_LEVELS = 2**17  # about 1e-5, what `validity.is_flat` takes for constant
 
 
 def ask(
@@ -86,16 +89,17 @@ def ask(
 def on_images(maps: ArrayLike, images: Array) -> tuple[Array, bool]:
     """Returns maps at the images' resolution as `[batch, k, h, w]`, and whether `k` was absent.
 
-    Other resolutions go through `maps.resize` (cubic). A constant map stays exactly constant, and
-    the background of a map exactly flat: rounding must not tell pixels apart that the map does not.
+    Other resolutions go through `maps.resize` (cubic), and are rounded to 2^-17 of the map's range:
+    the rounding of a resize must not tell pixels apart that the map does not. Flat maps (see
+    `validity.is_flat`) become zero everywhere. What is no number is NaN.
 
     Raises:
       ValueError: The maps are not `[batch, h, w]` or `[batch, k, h, w]`.
 
     Example:
-      >>> on_images(jnp.array([[[0.1]]]), jnp.zeros((1, 2, 1, 3)))
-      (Array([[[[0.1],
-               [0.1]]]], dtype=float32), True)
+      >>> on_images(jnp.array([[[0.1, 0.2]]]), jnp.zeros((1, 2, 2, 3)))
+      (Array([[[[0.1, 0.2],
+               [0.1, 0.2]]]], dtype=float32), True)
     """
     maps = jnp.asarray(maps)
     if maps.ndim not in (3, 4) or len(maps) != len(images) or 0 in maps.shape:
@@ -104,13 +108,23 @@ def on_images(maps: ArrayLike, images: Array) -> tuple[Array, bool]:
             "[batch, k, h, w] for k targets of each image"
         )
     single = maps.ndim == 3
-    maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
-    maps = maps[:, None] if single else maps
+    maps = contrasted(maps[:, None] if single else maps)
     if maps.shape[2:] != images.shape[1:3]:
-        low = jnp.min(maps, (2, 3), keepdims=True, initial=jnp.inf, where=jnp.isfinite(maps))
-        low = jnp.where(jnp.isfinite(low), low, 0)
-        maps = resize(maps - low, images.shape[1:3]) + low
+        low, high = (limit(maps, (2, 3), keepdims=True) for limit in (jnp.nanmin, jnp.nanmax))
+        level = jnp.where(high > low, high - low, 1) / RANGE_LEVELS
+        maps = jnp.round(resize(maps - low, images.shape[1:3]) / level) * level + low
     return maps, single
+
+
+def contrasted(maps: ArrayLike) -> Array:
+    """Returns maps with NaN for what is no number, and zeros for flat maps.
+
+    Example:
+      >>> contrasted(jnp.array([[[0.0, 1.0, jnp.inf]], [[2.0, jnp.nan, 2.0]]])).tolist()
+      [[[0.0, 1.0, nan]], [[0.0, 0.0, 0.0]]]
+    """
+    maps = known(maps)
+    return jnp.where(is_flat(maps)[..., None, None], 0, maps)
 
 
 def as_images(baseline: ArrayLike, images: Array) -> Array:

@@ -194,10 +194,7 @@ def _effects(
     The first of the `n + 1` masks is empty: the image as it is.
     """
     contributions, single = on_images(maps, images)
-    known = jnp.isfinite(contributions)
-    low = jnp.min(contributions, (2, 3), keepdims=True, initial=jnp.inf, where=known)
-    high = jnp.max(contributions, (2, 3), keepdims=True, initial=-jnp.inf, where=known)
-    contributions = jnp.where(known & (high > low), contributions, 0)
+    contributions = jnp.nan_to_num(contributions)
     baseline = as_images(baseline, images)
     scores = ask(
         f,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxground.metrics.validity import is_flat, known
 from jaxground.scores import check_images
 
 
@@ -41,8 +42,8 @@ def max_sensitivity(
     maximum. Cost: `samples + 1` explanations of the batch; memory does not depend on `samples`.
 
     Ours, not published: `relative` leaves out the map's mean (the authors divide by the whole norm,
-    so that a map passes for robust by a large constant in it). A map that is constant, or has no
-    number in it, never moves and says nothing: both values are infinite. NaN pixels count as zero.
+    so that a map passes for robust by a large constant in it). A flat map (constant, or without a
+    number in it) never moves and says nothing: both values are infinite. NaN pixels count as zero.
 
     Args:
       explain: From `images` and `targets` to maps `[batch, h, w]`, or `[batch, k, h, w]`, such as
@@ -73,19 +74,25 @@ def max_sensitivity(
     if samples < 1 or radius < 0:
         raise ValueError(f"samples is {samples} and radius {radius}: give one or more, and >= 0")
 
-    def wide(maps):
-        return jnp.nan_to_num(maps.astype(jnp.promote_types(maps.dtype, jnp.float32)))
+    def moved(x):
+        key, reach = x
+        noise = jax.random.uniform(key, images.shape, images.dtype, -1, 1)
+        return known(explain(images + reach * noise, targets))
 
-    maps = wide(explain(images, targets))
+    def farther(carry, x):  # the first turn moves nothing and keeps the map
+        original, most = carry
+        number, *x = x
+        maps = moved(x)
+        original = jnp.where(number == 0, maps, original)
+        change = _norm(jnp.nan_to_num(maps) - jnp.nan_to_num(original))
+        return (original, jnp.maximum(most, change)), None
 
-    def farther(most, key):
-        noise = jax.random.uniform(key, images.shape, images.dtype, -radius, radius)
-        change = _norm(wide(explain(images + noise, targets)) - maps)
-        return jnp.maximum(most, change), None
-
-    start = jnp.zeros(maps.shape[:-2], maps.dtype)
-    most, _ = lax.scan(farther, start, jax.random.split(key, samples))
-    flat = maps.max((-2, -1)) == maps.min((-2, -1))
+    reaches = jnp.full(samples + 1, radius, images.dtype).at[0].set(0)
+    xs = jnp.arange(samples + 1), jax.random.split(key, samples + 1), reaches
+    shape = jax.eval_shape(moved, jax.tree.map(lambda x: x[0], xs[1:]))
+    start = jnp.zeros(shape.shape, shape.dtype), jnp.zeros(shape.shape[:-2], shape.dtype)
+    (maps, most), _ = lax.scan(farther, start, xs)
+    flat, maps = is_flat(maps), jnp.nan_to_num(maps)
     size = jnp.where(flat, 1, _norm(maps - maps.mean((-2, -1), keepdims=True)))
     return MaxSensitivity(jnp.where(flat, jnp.inf, most), jnp.where(flat, jnp.inf, most / size))
 

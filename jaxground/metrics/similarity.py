@@ -7,6 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxground.maps import normalise, smooth
+from jaxground.metrics.asking import contrasted
 from jaxground.metrics.ranking import tied_ranks
 
 
@@ -39,16 +40,15 @@ def similarity(maps: ArrayLike, others: ArrayLike) -> Similarity:
     References:
       Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, section 4.1.
     """
-    maps, others = jnp.asarray(maps), jnp.asarray(others)
-    alike = spearman(maps, others), spearman(jnp.abs(maps), jnp.abs(others))
-    return Similarity(*alike, ssim(maps, others))
+    sizes = jnp.abs(jnp.asarray(maps)), jnp.abs(jnp.asarray(others))
+    return Similarity(spearman(maps, others), spearman(*sizes), ssim(maps, others))
 
 
 def spearman(maps: ArrayLike, others: ArrayLike) -> Array:
     """Returns Spearman's rank correlation of maps, -1..1; equal pixels share their mean rank.
 
-    Two constant maps are the same, 1; a constant map and another have nothing in common, 0. NaN
-    pixels rank below all others.
+    Two flat maps (constant, or without any number) are the same, 1; a flat map and another have
+    nothing in common, 0. NaN pixels rank below all others.
 
     Args:
       maps: Values `[..., h, w]`.
@@ -83,7 +83,7 @@ def ssim(maps: ArrayLike, others: ArrayLike) -> Array:
       Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, IEEE
       Transactions on Image Processing 2004, equation 13.
     """
-    a, b = (jnp.nan_to_num(normalise(m)) for m in (maps, others))
+    a, b = (jnp.nan_to_num(normalise(contrasted(m))) for m in (maps, others))
     mean_a, mean_b = smooth(a, 1.5), smooth(b, 1.5)
     variance_a = smooth(a * a, 1.5) - mean_a**2
     variance_b = smooth(b * b, 1.5) - mean_b**2
@@ -95,7 +95,7 @@ def ssim(maps: ArrayLike, others: ArrayLike) -> Array:
 
 def _centred_ranks(maps: ArrayLike) -> Array:
     """Returns mean ranks `[..., h * w]` about zero, in -1/2..1/2; exact zeros for a flat map."""
-    maps = jnp.asarray(maps)
+    maps = contrasted(maps)
     first, last = tied_ranks(maps.reshape(*maps.shape[:-2], -1))
     top = first.shape[-1] - 1
     return (first + last - top).astype("float32") / (2 * max(top, 1))
