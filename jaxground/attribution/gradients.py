@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxground.attribution.signals import backward
+from jaxground.attribution.signals import backward, channel_sum
 from jaxground.core import DECONVNET, GRADIENT, GUIDED, Rules
 from jaxground.scores import Classifier, Score
 
@@ -45,6 +45,72 @@ def gradient(
       Simonyan et al., Deep Inside Convolutional Networks, ICLR 2014 workshop.
     """
     return _strongest(f, images, targets, at, score, GRADIENT)
+
+
+def signed_gradient(
+    f: Classifier,
+    images: ArrayLike,
+    targets: ArrayLike,
+    *,
+    at: str | None = None,
+    score: Score = "logit",
+) -> Array:
+    """Returns the gradient itself, with its sign and its channels: not yet a map.
+
+    For what is done before the channels are: `smooth_grad(signed_gradient)` averages as its paper
+    does. Arguments and errors are those of `gradient`.
+
+    Returns:
+      `float[batch, h, w, channel]`, or `[batch, k, h, w, channel]`.
+
+    Example:
+      >>> f = lambda x: x.mean((1, 2)) @ jnp.array([[4.0, 0.0], [-8.0, 0.0]])
+      >>> signed_gradient(f, jnp.ones((1, 1, 2, 2)), jnp.array([0]))
+      Array([[[[ 2., -4.],
+               [ 2., -4.]]]], dtype=float32)
+
+    References:
+      Simonyan et al., Deep Inside Convolutional Networks, ICLR 2014 workshop.
+    """
+    signals = backward(f, images, targets, at=at, rules=GRADIENT, score=score)
+    return signals.per_target(signals.values)
+
+
+def input_x_gradient(
+    f: Classifier,
+    images: ArrayLike,
+    targets: ArrayLike,
+    *,
+    at: str | None = None,
+    score: Score = "logit",
+) -> Array:
+    r"""Returns the image times the gradient, summed over channels, with its sign.
+
+    .. math:: L = \sum_c x_c \frac{\partial s}{\partial x_c}
+
+    Signed, because the sum then means something: it is what the score would lose, to first order,
+    if the pixel went to zero, and a network of ReLUs without biases has its logit shared out
+    exactly. The absolute values of channels, or of their sum, would add up to neither. Zero is the
+    mean of the data for the networks of `jaxground.models`: grey pixels get nothing.
+
+    Arguments and errors are those of `gradient`. Cost: one forward and one backward pass.
+
+    Returns:
+      `float32[batch, h, w]`, or `[batch, k, h, w]`, signed, in scores; at a tap, its activations
+      stand for the image.
+
+    Example:
+      >>> f = lambda x: x.mean((1, 2)) @ jnp.array([[4.0, 0.0], [-8.0, 0.0]])
+      >>> images = jnp.array([[[[1.0, 0.0], [1.0, 1.0]]]])
+      >>> input_x_gradient(f, images, jnp.array([0]))
+      Array([[[ 2., -2.]]], dtype=float32)
+
+    References:
+      Shrikumar et al., Not Just a Black Box: Learning Important Features Through Propagating
+      Activation Differences, 2016; Ancona et al., ICLR 2018, table 1.
+    """
+    signals = backward(f, images, targets, at=at, rules=GRADIENT, score=score)
+    return signals.per_target(channel_sum(signals.values * signals.activations[:, None]))
 
 
 def guided_backprop(

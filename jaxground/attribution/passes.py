@@ -39,17 +39,8 @@ class Passes(NamedTuple):
         return wide[:, None]
 
     def chunks(self, total: int, batch_size: int) -> Array:
-        """Returns the numbers of `total` alterations in rows of equal length, `int32[rows, n]`.
-
-        A row is one pass of at most `batch_size` images, if the batch itself is no larger. Rows
-        are as equal as can be; what is left over in them has numbers from `total` on.
-        """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: at least one image makes a pass")
-        at_most = max(1, batch_size // len(self.images))
-        rows = -(-total // at_most)
-        each = -(-total // rows)
-        return jnp.asarray(np.arange(rows * each, dtype=np.int32).reshape(rows, each))
+        """Returns the numbers of `total` alterations in rows of equal length, see `chunks`."""
+        return chunks(total, len(self.images), batch_size)
 
     def scores_of(self, alter: Callable[[Array], Array], total: int, batch_size: int) -> Array:
         """Returns the scores of `total` alterations of each image, `float32[batch, k, total]`.
@@ -91,3 +82,16 @@ def forward_passes(
 
     shape = jax.eval_shape(lambda x: ask(f(x)), images)
     return Passes(images, scores, shape.shape[1], singles[0])
+
+
+def chunks(total: int, batch: int, batch_size: int) -> Array:
+    """Returns the numbers of `total` alterations in rows of equal length, `int32[rows, n]`.
+
+    A row is one pass of at most `batch_size` images, if the `batch` itself is no larger. Rows are
+    as equal as can be; what is left over in them has numbers from `total` on.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: at least one image makes a pass")
+    rows = -(-total // max(1, batch_size // batch))
+    each = -(-total // rows)
+    return jnp.asarray(np.arange(rows * each, dtype=np.int32).reshape(rows, each))

@@ -1,0 +1,165 @@
+"""The CAM family against their formulas, written with the derivatives that the papers name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+from PIL import Image
+
+from jaxground.attribution import (
+    cam,
+    grad_cam,
+    grad_cam_plus_plus,
+    guided_backprop,
+    guided_grad_cam,
+    layer_cam,
+)
+from jaxground.core import GRADIENT, ground, tap
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+F, X = zoo.plain(zoo.weights()), zoo.images()
+CAMS = [grad_cam_plus_plus, layer_cam, guided_grad_cam]
+
+
+def above(a):
+    """A piecewise linear head from a tap `[h, w, channel]` to two logits."""
+    hidden = jax.nn.relu(a.reshape(-1) @ zoo.normal(12, 5, dtype=np.float64))
+    return hidden @ zoo.normal(5, 2, dtype=np.float64) / 4
+
+
+def test_grad_cam_plus_plus_has_the_derivatives_of_the_exponential(float64):
+    """Equations 5 and 19 with the true second and third derivatives of `exp(logit)`."""
+    a = np.abs(zoo.normal(2, 2, 3, dtype=np.float64))
+
+    def derivatives(a, target):
+        """The first three of Y by each activation alone."""
+
+        def along(direction):
+            def y(t):
+                return jnp.exp(above(a + t * direction)[target])
+
+            first, second = jax.grad(y), jax.grad(jax.grad(y))
+            return jnp.stack([first(0.0), second(0.0), jax.grad(second)(0.0)])
+
+        return jax.vmap(along)(jnp.eye(a.size).reshape(-1, *a.shape)).T.reshape(3, *a.shape)
+
+    for target in (0, 1):
+        first, second, third = np.asarray(derivatives(a, target))
+        below = 2 * second + a.sum((0, 1)) * third
+        alphas = np.divide(second, below, out=np.zeros_like(below), where=below != 0)
+        weights = (alphas * np.maximum(first, 0)).sum((0, 1))
+        expected = np.maximum(a @ weights, 0) / np.exp(above(a)[target])
+        found = grad_cam_plus_plus(
+            lambda x: jax.vmap(above)(tap(x, "x")), a[None], [target], at="x"
+        )
+        np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+    assert expected.max() > 0
+
+
+def test_grad_cam_plus_plus_of_vanishing_and_impossible_gradients():
+    slopes = jnp.array([[[1e-20, 0.0], [2e-20, 0.0]]])
+
+    def small(x):
+        return (slopes * tap(x, "x")).sum((1, 2, 3))[:, None]
+
+    image = jnp.array([[[[3.0, 1.0], [5.0, 1.0]]]])
+    found = grad_cam_plus_plus(small, image, [0], at="x")
+    np.testing.assert_allclose(found, [[[4.5e-20, 7.5e-20]]], rtol=1e-4)  # alpha is a half
+    signed = jnp.array([[[[-2.0], [0.0]]]])  # with a slope of one the denominator is zero
+    found = grad_cam_plus_plus(lambda x: tap(x, "x").sum((1, 2)), signed, [0], at="x")
+    np.testing.assert_array_equal(found, [[[0, 0]]])
+
+
+def test_layer_cam_weighs_every_position():
+    targets = np.array([1, 2])
+    _, activations, pull = ground(F, X, at="conv", rules=GRADIENT)
+    slopes = np.asarray(pull(jnp.eye(3)[targets]), np.float64)
+    expected = np.maximum((np.maximum(slopes, 0) * np.asarray(activations)).sum(-1), 0)
+    found = layer_cam(F, X, targets, at="conv")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    assert (np.abs(found - grad_cam(F, X, targets, at="conv")) > 1e-3).any()
+
+
+def test_guided_grad_cam_is_the_product_at_the_image():
+    """At `pool`, half the size of the image; enlarged by Pillow, an implementation apart."""
+    targets = np.array([0, 2])
+
+    @jax.jit
+    def explain(x):
+        return [m(F, x, targets, at="pool") for m in (grad_cam, guided_grad_cam)] + [
+            guided_backprop(F, x, targets)
+        ]
+
+    coarse, found, fine = (np.asarray(maps) for maps in explain(X))
+    assert coarse.shape == (2, 3, 3) and found.shape == (2, 6, 6)
+    for product, small, large in zip(found, coarse, fine, strict=True):
+        enlarged = Image.fromarray(small).resize((6, 6), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(product, np.asarray(enlarged) * large, rtol=1e-4, atol=1e-6)
+    assert found.max() > 0
+
+
+@pytest.mark.parametrize("method", CAMS)
+def test_rows_targets_scores_and_jit(method):
+    targets = jnp.array([[0, 2], [1, 0]])
+
+    def explain(x, targets, score="logit"):
+        return method(F, x, targets, at="pool", score=score)
+
+    @jax.jit
+    def all_at_once(x, targets):
+        rows = jnp.concatenate([explain(x[:1], targets[:1]), explain(x[1:], targets[1:])])
+        apart = jnp.stack([explain(x, targets[:, k]) for k in range(2)], axis=1)
+        own = jax.vmap(lambda t: explain(x, jax.nn.one_hot(t, 3) - jax.nn.softmax(F(x))), 1, 1)
+        return (
+            explain(x, targets),
+            [rows, apart],
+            explain(x, targets, "log_probability"),
+            own(targets),
+        )
+
+    together, same, by_score, by_prior = all_at_once(X, targets)
+    for other in same:
+        np.testing.assert_allclose(other, together, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(by_score, by_prior, rtol=1e-4, atol=1e-6)
+    assert np.abs(by_score - together).max() > 1e-3
+    assert together.min() >= 0 and together.max() > 0
+
+
+# --- where a class activation map is defined ------------------------------------------------------
+
+
+def tapped(head):
+    return lambda x: head(tap(zoo.convolve(x, zoo.weights()["conv"]), "h"))
+
+
+def average_pool(x):
+    sums = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 6, 6, 1), (1, 1, 1, 1), "VALID")
+    return sums.reshape(len(x), 4) / 36
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(lambda h: average_pool(h) @ zoo.normal(4, 3), id="window"),
+        pytest.param(lambda h: (h @ zoo.normal(4, 3)).mean((1, 2)), id="classifier first"),
+        pytest.param(lambda h: h @ zoo.normal(4, 3), id="logits everywhere"),
+    ],
+)
+def test_cam_of_heads_with_one_weight_per_channel(head):
+    f = tapped(head)
+    activations = zoo.convolve(X, zoo.weights()["conv"])
+    expected = (activations @ zoo.normal(4, 3))[jnp.arange(2), :, :, jnp.array([0, 2])]
+    np.testing.assert_allclose(cam(f, X, [0, 2], at="h"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_under_jit_a_head_that_weighs_positions_gives_nan():
+    weights = zoo.normal(6, 6, 1)
+
+    def explain(x, weights):
+        head = tapped(lambda h: (h * weights).mean((1, 2)) @ zoo.normal(4, 3))
+        return cam(head, x, [0, 1], at="h")
+
+    assert np.isnan(jax.jit(explain)(X, weights)).all()
+    assert np.isfinite(jax.jit(explain)(X, np.ones((6, 6, 1), np.float32))).all()
