@@ -95,7 +95,7 @@ def rise(
 def _coarse_mask(key: Array, size: list[int], cells: int, keep: float) -> Array:
     """Returns one mask `float32[height, width]`: two small matrix products, and no gather."""
     flips, shifts = jax.random.split(key)
-    grid = jax.random.bernoulli(flips, keep, (cells, cells)).astype(jnp.float32)
+    grid = jax.random.bernoulli(flips, float(keep), (cells, cells)).astype(jnp.float32)
     pitch = [-(-side // cells) for side in size]
     shift = jax.random.randint(shifts, (2,), 0, jnp.asarray(pitch))
     rows, columns = (_enlarge(n, p, s, cells) for n, p, s in zip(size, pitch, shift, strict=True))
