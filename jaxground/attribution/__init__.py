@@ -12,6 +12,8 @@ from jaxground.attribution.excitation import (
     contrastive_excitation_backprop as contrastive_excitation_backprop,
 )
 from jaxground.attribution.excitation import excitation_backprop as excitation_backprop
+from jaxground.attribution.extremal import extremal_masks as extremal_masks
+from jaxground.attribution.extremal import extremal_perturbation as extremal_perturbation
 from jaxground.attribution.gradients import deconvnet as deconvnet
 from jaxground.attribution.gradients import gradient as gradient
 from jaxground.attribution.gradients import guided_backprop as guided_backprop
@@ -19,4 +21,7 @@ from jaxground.attribution.gradients import input_x_gradient as input_x_gradient
 from jaxground.attribution.gradients import signed_gradient as signed_gradient
 from jaxground.attribution.integrated import completeness_gap as completeness_gap
 from jaxground.attribution.integrated import integrated_gradients as integrated_gradients
+from jaxground.attribution.perturbation import occlusion as occlusion
+from jaxground.attribution.perturbation import rise as rise
 from jaxground.attribution.relevance import lrp as lrp
+from jaxground.attribution.score_cam import score_cam as score_cam

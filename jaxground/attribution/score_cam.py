@@ -67,11 +67,12 @@ def score_cam(
     passes = forward_passes(f, images, targets, score)
     activations = _activations(f, passes.images, at)
     channels = jnp.moveaxis(activations, -1, 1)  # [batch, channel, h, w]
-    size, count = passes.images.shape[1:3], channels.shape[1]
+    _, height, width, _ = passes.images.shape
+    count = channels.shape[1]
 
     def show(numbers: Array) -> Array:
         chosen = jnp.take(channels, numbers, axis=1, mode="clip")
-        shown = maps.normalise(maps.resize(chosen, size, method="linear"))[..., None]
+        shown = maps.normalise(maps.resize(chosen, (height, width), method="linear"))[..., None]
         return passes.images[:, None] * shown.astype(passes.images.dtype)
 
     scores = passes.scores_of(show, count, batch_size)
