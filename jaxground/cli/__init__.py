@@ -1,4 +1,4 @@
-"""The command line: `jaxground explain ...`."""
+"""The command line: `jaxground explain ...`, `jaxground evaluate ...`."""
 
 import argparse
 import io
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxground import __version__
-from jaxground.cli import explain
+from jaxground.cli import evaluate, explain
 from jaxground.cli.errors import INTERRUPTED, REFUSED, UserError
 
 
@@ -46,4 +46,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxground {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     explain.add_command(commands)
+    evaluate.add_command(commands)
     return parser

@@ -11,8 +11,13 @@ class Progress:
       skipped: How many photographs were skipped.
     """
 
-    def __init__(self, total: int) -> None:
-        """Starts a bar of `total` photographs."""
+    def __init__(self, total: int, command: str = "explain") -> None:
+        """Starts a bar of `total` photographs.
+
+        Args:
+          total: How many photographs there are.
+          command: Which command tells of those that are skipped.
+        """
         from tqdm import tqdm
 
         # A log is no terminal: there, a line every ten seconds, and no redrawing around output.
@@ -20,6 +25,7 @@ class Progress:
         interval = 0.1 if self._live else 10
         self._bar = tqdm(total=total, unit="photo", disable=total < 2, mininterval=interval)
         self.skipped = 0
+        self._command = command
 
     def __enter__(self) -> "Progress":
         """Returns itself."""
@@ -40,7 +46,7 @@ class Progress:
     def skip(self, path: Path, reason: object) -> None:
         """Tells why a photograph is skipped, and counts it."""
         text = str(reason) if str(path) in str(reason) else f"{path}: {reason}"
-        self._print(f"jaxground explain: skipped: {text}", sys.stderr)
+        self._print(f"jaxground {self._command}: skipped: {text}", sys.stderr)
         self.skipped += 1
         self._bar.update()
 

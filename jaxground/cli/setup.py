@@ -132,14 +132,14 @@ def weights_file(model: str | None, weights: str | None) -> Path:
         raise UserError(str(error)) from error
 
 
-def load_model(name: str, file: Path) -> models.Network:
-    """Returns a network with its weights.
+def load_model(name: str, file: Path, **options: Any) -> models.Network:
+    """Returns a network with its weights; options as for `models.create`.
 
     Raises:
       UserError: There is no such network, or the weights are not its.
     """
     try:
-        return models.create(name, file)
+        return models.create(name, file, **options)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror or error}") from error
     except (ValueError, ImportError) as error:

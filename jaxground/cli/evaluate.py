@@ -1,0 +1,208 @@
+"""`jaxground evaluate`: how well explainers do, measured on labelled photographs."""
+
+import argparse
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jaxground.cli.errors import DONE, INCOMPLETE, UserError
+from jaxground.cli.progress import Progress
+from jaxground.methods import METHODS
+
+DESCRIPTION = """\
+Measures explainers on labelled photographs. Prints a table of methods and metrics with 95 %
+intervals, and writes results.json (every score with its protocol), scores.png, table.txt and
+gallery.html (hits and misses, one page that needs no network) into a folder.
+
+Stopped at any moment, the same command goes on where it was, and ends with the same result.
+Without arguments it plays on mosaics that come along, with the small network that comes along.
+"""
+
+EPILOG = """\
+examples:
+  jaxground evaluate
+      try it
+  jaxground evaluate --data coco:coco --split val2017 --images 500 --model squeezenet1_1 \\
+      --weights squeezenet1_1.pth --methods all --metrics pointing_game,insertion --output scores
+  jaxground evaluate --data voc:downloads --model vgg16 --weights timm/vgg16.tv_in1k --spatial \\
+      --methods excitation_backprop@pool4,excitation_backprop@pool5,grad_cam
+      the same method at two taps
+  jaxground evaluate ... --process 1/4
+      a quarter of the work; start the others beside it, the last to finish reports
+
+methods:
+  NAME[@TAP][:OPTION=VALUE]..., such as rise:masks=1000 or gradient:score=log_probability;
+  `smoothing`, in parts of the longer side of a map, is an option of all. "all" is every method
+  that runs on the network.
+
+exit codes:
+  0 all done; 1 some photographs are broken, the results say which; 2 stopped by an error, the
+  message says which; 130 interrupted: the same command goes on
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds `evaluate` to the commands of a parser."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure explainers on labelled photographs",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        default="mosaics",
+        metavar="DATA",
+        help="coco:DIR, voc:DIR, imagenet:DIR, scenes or mosaics (default: %(default)s)",
+    )
+    add("--split", metavar="NAME", help="part of the data, such as val2017 (default: per data set)")
+    add("--images", type=_positive, metavar="N", help="N images, evenly spread (default: all)")
+    add(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help='JSON, {"category": [class, ...]} (default: as the data say, else by name)',
+    )
+    add("--model", metavar="NAME", help="network, see jaxground explain --list-models")
+    add("--weights", metavar="FILE", help="its weights: a file or a hub name")
+    add(
+        "--spatial",
+        action="store_true",
+        help="use the network fully convolutionally: logits per position (VGG as published)",
+    )
+    add(
+        "--methods",
+        type=_list,
+        metavar="A,B",
+        help=f"of {', '.join(METHODS)}; or all (default: four fast ones)",
+    )
+    add(
+        "--metrics",
+        type=_list,
+        default=["pointing_game"],
+        metavar="A,B",
+        help="see --list-metrics; or all (default: pointing_game)",
+    )
+    add("--list-metrics", action="store_true", help="print the metrics and stop")
+    add(
+        "--tolerance",
+        metavar="N",
+        help="of the pointing game: 15, pixels of the photograph, or 15/640, of its longer side "
+        "(default: 15, and 0 for drawn data)",
+    )
+    add("--size", type=_positive, metavar="N", help="shorter side of the input (default: usual)")
+    add("--square", action="store_true", help="warp photographs to N x N: one compilation")
+    add(
+        "--multiple",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="round the longer side to a multiple of N: fewer shapes, fewer compilations",
+    )
+    add("--batch-size", type=_positive, default=8, metavar="N", help="default: %(default)s")
+    add("--seed", type=int, default=0, metavar="N", help="of everything random")
+    add("--process", type=_part, default=(0, 1), metavar="I/N", help="do part I of N, from 1/N")
+    add(
+        "--output",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="DIR",
+        help="folder of the results (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command and returns its exit code.
+
+    Raises:
+      UserError: Something is wrong with what was asked, or with a folder or file.
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # what matters of them is reported by file
+    from jaxground.evaluation import METRICS, SettingsError, folders, table
+
+    if options.list_metrics:
+        for name, metric in METRICS.items():
+            print(f"{name:<32}{metric.good} values are good; mean over {metric.average}")
+        return DONE
+    evaluation = _prepare(options)
+    part = dict(zip(("process", "processes"), options.process, strict=True))
+    try:
+        done = folders.finished(evaluation, options.output)
+        with Progress(folders.remaining(evaluation, done, **part), "evaluate") as progress:
+            if done:
+                there = sum(len(record["images"]) for record in done.values())
+                progress.say(f"{there} images are done already, in {options.output}")
+            for record in folders.run(evaluation, options.output, **part):
+                for image in record["images"]:
+                    if "error" in image:
+                        progress.skip(Path(image["key"]), image["error"])
+                    else:
+                        progress.advance()
+        results = folders.report(evaluation, options.output)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process does this part in {options.output}: wait for it, or give "
+            "another --process or --output"
+        ) from error
+    except SettingsError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{error.filename or options.output}: {error.strerror or error}") from error
+    if results is None:
+        print("this part is done; whichever process finishes last reports")
+        return DONE
+    print(table(results, shutil.get_terminal_size((100, 24)).columns))
+    files = folders.RESULTS, folders.FIGURE, folders.TABLE, folders.GALLERY
+    print(f"wrote {', '.join(files)} into {options.output}")
+    return INCOMPLETE if results["data"]["broken"]["count"] else DONE
+
+
+def _prepare(options: argparse.Namespace):
+    from jaxground import weights
+    from jaxground.cli import datasets, results, setup
+    from jaxground.evaluation import Fit, prepare_evaluation
+    from jaxground.evaluation.runs import DEFAULT_METHODS
+
+    results.try_folder(options.output)  # before anything slow
+    classes = datasets.read_classes(options.classes)
+    file = setup.weights_file(options.model, options.weights)
+    dataset = datasets.read(options.data, options.split, options.images)
+    model = setup.load_model(options.model or setup.EMBEDDED, file, spatial=options.spatial)
+    short = options.size or model.preprocess.crop
+    try:
+        return prepare_evaluation(
+            model,
+            dataset,
+            methods=options.methods or DEFAULT_METHODS,
+            metrics=options.metrics,
+            fit=Fit(short, "square" if options.square else "aspect", options.multiple),
+            classes=classes,
+            tolerance=options.tolerance or datasets.usual_tolerance(options.data),
+            batch_size=options.batch_size,
+            seed=options.seed,
+            source={"weights_sha256": weights.sha256(file)},
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+def _list(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: write 1/4 for the first of four")
+    return int(found[1]) - 1, int(found[2])

@@ -1,0 +1,53 @@
+"""Which classes of a network a category of a data set means."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxground.data.annotations import Dataset
+from jaxground.models import find_classes
+
+
+def category_classes(
+    dataset: Dataset,
+    names: Sequence[str],
+    count: int,
+    given: Mapping[str, Sequence[int]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Returns the classes that mean each category; categories without any are left out.
+
+    What is `given` goes before what the data set says, and that before the classes' names.
+
+    Args:
+      dataset: The data.
+      names: Names of the network's classes in the order of the logits, or none.
+      count: Number of logits.
+      given: Classes by category.
+
+    Raises:
+      ValueError: No category has a class, a class is out of range, or a category is unknown.
+
+    Example:
+      >>> pets = Dataset("pets", [], ("cat", "unicorn"))
+      >>> category_classes(pets, ["tiger cat", "dog"], 2)
+      {'cat': (0,)}
+    """
+    if given is not None and (unknown := set(given) - set(dataset.categories)):
+        raise ValueError(
+            f"classes are given for {', '.join(sorted(unknown))}, which {dataset.name} has not; "
+            f"its categories are {', '.join(dataset.categories)}"
+        )
+    known = given if given is not None else dataset.class_indices
+    if known is None:
+        known = {category: find_classes(category, names) for category in dataset.categories}
+    found = {c: tuple(map(int, known[c])) for c in dataset.categories if known.get(c)}
+    for category, classes in found.items():
+        if outside := [index for index in classes if not 0 <= index < count]:
+            raise ValueError(
+                f"{dataset.name}: category {category!r} has class {outside[0]}, but the network "
+                f"has classes 0 to {count - 1}: is it the right network for these data?"
+            )
+    if not found:
+        raise ValueError(
+            f"no category of {dataset.name} is a class of the network by name; say which classes "
+            "(indices) mean each category, as {category: [index, ...]}"
+        )
+    return found
