@@ -117,20 +117,21 @@ def prior(outputs: Array, targets: ArrayLike, score: Score = "logit") -> tuple[A
 
 def _question(outputs, targets: "_Targets", score) -> Callable[[Array], Array] | None:
     """Returns the function of the outputs of which targets choose, `None` for a prior."""
-    if not isinstance(outputs, jax.Array) or not jnp.issubdtype(outputs.dtype, jnp.floating):
+    if not isinstance(outputs, jax.Array) or not _is_float(outputs):
         kind = getattr(outputs, "dtype", type(outputs).__name__)
         raise TypeError(f"f must return floating-point logits, got {kind}: apply no argmax in f")
-    if not callable(score) and score not in _NAMED:
+    named = isinstance(score, str)
+    if score not in _NAMED if named else not callable(score):
         names = ", ".join(map(repr, _NAMED))
         raise ValueError(f"score must be {names} or a function of the outputs, got {score!r}")
-    if score in _NAMED and outputs.ndim not in (2, 4):
+    if named and outputs.ndim not in (2, 4):
         raise ValueError(
             f"f must return logits [batch, classes] or [batch, h, w, classes], got {outputs.shape}"
         )
     shape, kind = targets.array.shape, targets.array.dtype
     if shape and shape[0] != outputs.shape[0]:
         raise ValueError(f"targets {shape} do not match the batch of {outputs.shape[0]} images")
-    if jnp.issubdtype(kind, jnp.floating):
+    if _is_float(targets.array):
         if score != "logit":
             raise ValueError(
                 f"a prior of one's own leaves no choice of score; with score={score!r} targets "
@@ -145,21 +146,26 @@ def _question(outputs, targets: "_Targets", score) -> Callable[[Array], Array] |
 
 
 def _values(score, outputs: Array) -> Array:
-    if score in _NAMED:
+    if isinstance(score, str):
         wide = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         if outputs.ndim == 4:
             wide = jax.nn.logsumexp(wide, axis=(1, 2))
         return _NAMED[score](wide).astype(outputs.dtype)
     values = score(outputs)
-    if not isinstance(values, jax.Array) or values.ndim != 2 or len(values) != len(outputs):
+    array = isinstance(values, jax.Array)
+    if not array or values.ndim != 2 or len(values) != len(outputs) or not _is_float(values):
+        found = f"{values.dtype}{list(values.shape)}" if array else type(values).__name__
         raise ValueError(
-            f"score must return float[batch, n] for outputs {outputs.shape}, got "
-            f"{getattr(values, 'shape', type(values).__name__)}"
+            f"score must return float[batch, n] for outputs {list(outputs.shape)}, got {found}"
         )
     return values
 
 
-_NAMED: dict[object, Callable[[Array], Array]] = {
+def _is_float(x: Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+_NAMED: dict[str, Callable[[Array], Array]] = {
     "logit": lambda logits: logits,
     "probability": jax.nn.softmax,
     "log_probability": jax.nn.log_softmax,
