@@ -27,10 +27,10 @@ def integrated_gradients(
 
     A map adds up to the score of the image less that of the baseline, as nearly as the integral is
     computed: `completeness_gap` says by how much it misses. The rule is the midpoint rule. The
-    gradient of a network of ReLUs jumps along the way, so that the order of a rule does not help:
-    on three photographs, logits and probabilities of SqueezeNet, the maps of 32 steps lie within
-    2 to 4 % (sum of absolute differences) of those of 160 and more, by the midpoint rule, the
-    trapezoids and Gauss-Legendre alike. Cost: `steps` forward and backward passes per image; the
+    gradient of a network of ReLUs jumps along the way, so that a higher order does not help: in
+    four cases (SqueezeNet, three photographs, logit or probability) 32 steps left a gap of at most
+    1.8 % by midpoints, 2.7 % by Gauss-Legendre, 6.7 % by left ends, 10.4 % by trapezoids, and maps
+    within 2 to 5 % (sum of absolute differences) of those of 160 steps and more. Cost: `steps` forward and backward passes per image; the
     forward passes are shared by the targets.
 
     Args:
