@@ -1,5 +1,6 @@
 """How the rules of LRP share a relevance: the formulas that the tables of `relevance` name."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxground.core.operation import Masses, Operation
+from jaxground.core.operation import Masses, Operation, Rule
 from jaxground.core.rules import divide, transpose
 
 
@@ -81,6 +82,44 @@ def share_apart(operation: Operation, mass: Array, *, alpha: float, beta: float)
     below = share(operation, mass, terms=negative)
     pairs = zip(above, below, strict=True)
     return [None if p is None or n is None else alpha * p - beta * n for p, n in pairs]
+
+
+def share_branches(operation: Operation, mass: Array, *, linear: Rule, sums: Rule) -> Masses:
+    """Returns the relevance of a linear map and its biases, some of which may be branches.
+
+    Only differentiation tells which of what is added are weights. A branch that is grounded itself
+    takes its share of the sum; then the linear map shares what is left among its children.
+    """
+    first = len(operation.operands) - operation.biases
+    if not any(operation.active[first:]):
+        return linear(operation, mass)
+    biases = operation.operands[first:]
+    nothings = tuple(map(nothing, biases))
+    value = operation.apply(*operation.operands[:first], *nothings)
+
+    def total(value, *biases):
+        alone = operation.apply(*map(nothing, operation.operands[:first]), *biases)
+        return value + alone
+
+    is_signal = any(operation.active[:first])
+    joined = Operation(
+        total,
+        (value, *biases),
+        (is_signal, *operation.active[first:]),
+        (False,) * (1 + len(biases)),
+        (),
+        operation.description,
+    )
+    left, *branches = sums(joined, mass)
+    children: Masses = [None] * first
+    if is_signal and left is not None:
+        mapped = dataclasses.replace(
+            operation,
+            operands=(*operation.operands[:first], *nothings),
+            active=(*operation.active[:first], *(False for _ in biases)),
+        )
+        children = list(linear(mapped, left))[:first]
+    return [*children, *branches]
 
 
 def plain(x: Array) -> list[Term]:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxground.core.names import find
 from jaxground.core.program import Program, Step
 from jaxground.core.tables import LINEAR_MAPS
 
@@ -36,15 +35,13 @@ class _Context(NamedTuple):
 
     Attributes:
       active: Slots that depend on the inputs.
-      inputs: Slots of the inputs.
       shapes: The shape and dtype of each slot.
       writers: The step that computes each slot.
       order: When each slot is computed.
-      reads: How often each slot is read, by the outputs and by names, too.
+      reads: How often each slot is read, by the outputs, too.
     """
 
     active: set[int]
-    inputs: frozenset[int]
     shapes: dict[int, Any]
     writers: dict[int, Step]
     order: dict[int, int]
@@ -56,10 +53,9 @@ def fuse(program: Program) -> Program:
     steps = tuple(program.walk())
     if not any(key in table for table in {step.rules for step in steps} for key in PATTERNS):
         return program
-    read = [*program.outputs, *find(program).values(), *_leaving(program.steps)]
+    read = [*program.outputs, *_leaving(program.steps)]
     context = _Context(
         program.dependents(program.inputs),
-        frozenset(program.inputs),
         program.shapes,
         {s: step for step in steps for s in step.outputs},
         {s: i for i, step in enumerate(steps) for s in step.outputs},
@@ -104,8 +100,10 @@ def _affine(linear: Step, reader: Mapping[int, Step], context: _Context) -> Iter
     """Yields a linear map with the biases that are added to it, if there are any."""
     parts, biases, end = [linear], [], 1
     slot = linear.outputs[0]
-    while context.reads[slot] == 1 and slot in reader and reader[slot].rules == linear.rules:
+    while context.reads[slot] == 1 and slot in reader:
         step = reader[slot]
+        if step.rules != linear.rules or _module(step) != _module(linear):
+            break
         others = [s for s in step.inputs if s != slot]
         is_bias = step.key == "add" and len(others) == 1 and _is_bias(others[0], context)
         if not is_bias and (step.key not in _RESHAPING or others):
@@ -121,15 +119,20 @@ def _affine(linear: Step, reader: Mapping[int, Step], context: _Context) -> Iter
         )
 
 
+def _module(step: Step) -> list[str]:
+    """Returns the path of the module that a step stems from: what leaves one may be tapped."""
+    parts = filter(None, step.scope.split("/"))
+    return [part for part in parts if not part.startswith("jit(") and "->" not in part]  # einsum's
+
+
 def _is_bias(slot: int, context: _Context) -> bool:
-    """Says whether a slot is a weight, or an argument that was spread to be added."""
-    size = context.shapes[slot].size
+    """Says whether a slot is a weight, or an argument, which may turn out to be one."""
     while slot in context.active and slot in context.writers:
         step = context.writers[slot]
         if step.key not in _RESHAPING:
             return False
         slot = step.inputs[0]
-    return slot not in context.active or context.shapes[slot].size < size
+    return True
 
 
 def _softmax(step: Step, context: _Context) -> Iterator[Step]:

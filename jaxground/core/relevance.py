@@ -29,6 +29,7 @@ from jaxground.core.decomposition import (
     proportional,
     share,
     share_apart,
+    share_branches,
 )
 from jaxground.core.operation import Rule
 from jaxground.core.rules import pass_through, winner
@@ -204,4 +205,7 @@ _ELEMENTWISE = dict.fromkeys(("max", "min", "clamp"), winner) | {"neg": pass_thr
 def _table(linear: Rule, epsilon: float = 0.0) -> Rules:
     shared = functools.partial(proportional, epsilon=epsilon)
     sums = dict.fromkeys((*SUMS, "add", "add_any", "sub"), shared)
-    return EXCITATION | (dict.fromkeys(LINEAR_MAPS, linear) | sums | _ELEMENTWISE)
+    affine = functools.partial(share_branches, linear=linear, sums=shared)
+    return EXCITATION | (
+        dict.fromkeys(LINEAR_MAPS, linear) | {"affine()": affine} | sums | _ELEMENTWISE
+    )
