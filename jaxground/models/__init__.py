@@ -21,4 +21,5 @@ from jaxground.models.resnet import ResNet as ResNet
 from jaxground.models.squeezenet import SqueezeNet as SqueezeNet
 from jaxground.models.submodules import with_taps as with_taps
 from jaxground.models.vgg import VGG as VGG
+from jaxground.models.vit import ViT as ViT
 from jaxground.models.vocabulary import find_classes as find_classes

@@ -16,6 +16,7 @@ from jaxground.models.preprocess import IMAGENET, Preprocess
 from jaxground.models.resnet import BasicBlock, Bottleneck, ResNet
 from jaxground.models.squeezenet import SqueezeNet
 from jaxground.models.vgg import VGG
+from jaxground.models.vit import ViT
 from jaxground.weights import names as weight_names
 
 HALF = (0.5, 0.5, 0.5)
@@ -70,6 +71,12 @@ def _cifar_resnet(name: str, depth: int) -> Entry:
     return Entry(functools.partial(CifarResNet, depth), card, weight_names.cifar_resnet(), 10)
 
 
+def _vit(name: str, patch: int, depth: int, width: int, heads: int) -> Entry:
+    card = Card(name, "conv_proj", f"encoder_layer_{depth - 2}")
+    network = functools.partial(ViT, patch, depth, width, heads)
+    return Entry(network, card, weight_names.vit(depth))
+
+
 def _mobilenet_v1(name: str, *, batch_norm: bool = False) -> Entry:
     card = Card(name, "conv12", "conv14", "imagenet_background", SIGNED)
     network = functools.partial(MobileNetV1, batch_norm=batch_norm)
@@ -104,6 +111,8 @@ ENTRIES = (
     _cifar_resnet("cifar_resnet32", 32),
     _cifar_resnet("cifar_resnet44", 44),
     _cifar_resnet("cifar_resnet56", 56),
+    _vit("vit_b_16", 16, 12, 768, 12),
+    _vit("vit_b_32", 32, 12, 768, 12),
     Entry(CNN2, Card("cnn_2", "pool2", "conv3", "cifar10", CIFAR), weight_names.ours(), 10),
     Entry(
         CompactVGG,

@@ -30,7 +30,7 @@ class Layout:
     Attributes:
       name: Of the family, for messages.
       modules: From our module's path to theirs; the longest that begins a path counts, and a
-        path that none begins is theirs as well.
+        path that none begins is theirs as well. The path of a parameter gives its whole key.
       leaves: From our parameter's name to the end of theirs.
       convolution: Axes of the kernels of convolutions, "OIHW" or "HWIO".
       linear: Axes of the kernels of fully connected layers, "OI" or "IO".
@@ -60,6 +60,8 @@ class Layout:
           >>> Layout("x", {"fire2": "features.3"}).key("fire2.squeeze.kernel")
           'features.3.squeeze.weight'
         """
+        if path in self.modules:
+            return self.modules[path]
         module, leaf = path.rsplit(".", 1)
         begin = [ours for ours in self.modules if f"{module}.".startswith(f"{ours}.")]
         ours = max(begin, key=len, default=module)

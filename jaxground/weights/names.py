@@ -119,6 +119,31 @@ def resnet(depths: Sequence[int]) -> Names:
     return Names((Layout("torchvision"),), taps)
 
 
+def vit(depth: int) -> Names:
+    """Returns the names of a vision transformer of `depth` layers, in torchvision's two manners."""
+    tops = {"class_token": "class_token", "pos_embedding": "encoder.pos_embedding"}
+    tops |= {"ln": "encoder.ln", "head": "heads.head"}
+    taps = {"conv_proj": "conv_proj"}
+    taps |= {f"encoder_layer_{i}": f"encoder.layers.encoder_layer_{i}" for i in range(depth - 1)}
+
+    def layout(name: str, first: str, second: str) -> Layout:
+        modules = dict(tops)
+        for i in range(depth):
+            ours, theirs = f"layers.{i}", f"encoder.layers.encoder_layer_{i}"
+            modules[ours] = theirs
+            modules[f"{ours}.in_proj.kernel"] = f"{theirs}.self_attention.in_proj_weight"
+            modules[f"{ours}.in_proj.bias"] = f"{theirs}.self_attention.in_proj_bias"
+            modules[f"{ours}.out_proj"] = f"{theirs}.self_attention.out_proj"
+            modules[f"{ours}.fc1"] = f"{theirs}.mlp.{first}"
+            modules[f"{ours}.fc2"] = f"{theirs}.mlp.{second}"
+        return Layout(name, modules)
+
+    # The files for download were written before the perceptron became a sequence.
+    return Names(
+        (layout("torchvision", "0", "3"), layout("torchvision, 2022", "linear_1", "linear_2")), taps
+    )
+
+
 def cifar_resnet() -> Names:
     """Returns the names of the CIFAR ResNets, with convolutions in either order of axes."""
     modules = {"fc": "linear"}

@@ -36,6 +36,8 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "vit_b_16": 86_567_656,
+    "vit_b_32": 88_224_232,
     "mobilenet_v1": 4_222_057,
     "cifar_resnet20": 269_722,
     "cifar_resnet32": 464_154,
