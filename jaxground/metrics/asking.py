@@ -38,7 +38,7 @@ def ask(
       xs: A tree of arrays `[n, ...]`.
       targets: As for `score_values`.
       score: As for `score_values`.
-      batch_size: Elements of `xs` that go through the network together.
+      batch_size: Images per forward pass; one version of the batch goes at a time at least.
       single: Whether the maps have no axis `k`: then the targets must have none, either.
 
     Returns:
@@ -55,10 +55,12 @@ def ask(
       Array([[[-0., -1., -2.]]], dtype=float32)
     """  # fmt: skip
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: at least one version goes at a time")
+        raise ValueError(f"batch_size is {batch_size}: at least one image makes a pass")
     count = len(jax.tree.leaves(xs)[0])
-    size = min(batch_size, count)
-    rows = jnp.minimum(jnp.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+    batch, k, *_ = jax.eval_shape(versions, jax.tree.map(lambda x: x[0], xs)).shape
+    passes = -(-count // max(1, batch_size // (batch * k)))
+    size = -(-count // passes)  # passes as equal as can be; the last version fills the last pass
+    rows = jnp.minimum(jnp.arange(passes * size), count - 1).reshape(passes, size)
 
     def values(outputs):  # [batch, classes]
         values, alone = score_values(outputs, targets, score)

@@ -39,7 +39,7 @@ def infidelity(
     samples: int = 1000,
     baseline: ArrayLike = 0.0,
     score: Score = "logit",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Infidelity:
     r"""Returns how badly a map predicts what random squares take from the score; low is good.
 
@@ -64,7 +64,7 @@ def infidelity(
       samples: Squares drawn.
       baseline: What removed pixels become, in units of the input.
       score: What is predicted, see `jaxground.scores`.
-      batch_size: Squares that go through the network together, each the whole batch.
+      batch_size: Images (squares times batch) per forward pass; one square at a time at least.
 
     Raises:
       TypeError: Images or logits are not floating point.
@@ -121,7 +121,7 @@ def sensitivity_n(
     samples: int = 100,
     baseline: ArrayLike = 0.0,
     score: Score = "logit",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Array:
     r"""Returns how well a map predicts what random sets of `n` pixels take from the score.
 
@@ -146,7 +146,7 @@ def sensitivity_n(
       samples: Sets drawn for each `n`; the paper's 100.
       baseline: What removed pixels become, in units of the input.
       score: What is predicted, see `jaxground.scores`.
-      batch_size: Sets that go through the network together, each the whole batch.
+      batch_size: Images (sets times batch) per forward pass; one set at a time at least.
 
     Returns:
       Correlations in -1..1, `[batch, len(sizes)]`, or `[batch, k, len(sizes)]`.

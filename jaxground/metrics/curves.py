@@ -37,13 +37,13 @@ def deletion(
     step: int | None = None,
     baseline: ArrayLike = 0.0,
     score: Score = "probability",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Curve:
     """Returns how the score falls while the most relevant pixels are removed; low is good.
 
     RISE's protocol: `step` pixels at a time, most relevant first, until none is left; removed
     pixels become zero in the network's normalised input. Cost: `ceil(h w / step) + 1` forward
-    passes for each map (29 by default); memory is that of `batch_size` passes.
+    passes for each map (29 by default); memory is that of one pass.
 
     Ours, not published: ties. RISE takes equal pixels in an arbitrary order, and an arbitrary order
     can win (random pixels, removed one by one, confuse a network sooner than most explanations do;
@@ -61,7 +61,7 @@ def deletion(
       baseline: What removed pixels become, in units of the input: anything that broadcasts
         against `images`.
       score: What is plotted of a target, see `jaxground.scores`; the published one by default.
-      batch_size: Steps that go through the network together, each the whole batch (times `k`).
+      batch_size: Images (steps times batch times `k`) per pass; one step at a time at least.
 
     Returns:
       `Curve`, with `ceil(h w / step) + 1` points from the image to the baseline.
@@ -94,7 +94,7 @@ def insertion(
     step: int | None = None,
     baseline: ArrayLike | None = None,
     score: Score = "probability",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Curve:
     """Returns how the score rises while the most relevant pixels are put in; high is good.
 

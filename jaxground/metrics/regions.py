@@ -38,7 +38,7 @@ def region_perturbation(
     side: int = 9,
     steps: int = 100,
     score: Score = "logit",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Perturbation:
     r"""Returns how far the score falls while regions of the image are replaced by noise.
 
@@ -67,7 +67,7 @@ def region_perturbation(
       side: Of a region in pixels; the paper's 9.
       steps: Regions replaced, the paper's 100; at most the number of regions.
       score: What is plotted of a target, see `jaxground.scores`.
-      batch_size: Steps that go through the network together, each the whole batch (times `k`).
+      batch_size: Images (steps times batch times `k`) per pass; one step at a time at least.
 
     Raises:
       TypeError: Images or logits are not floating point.

@@ -30,7 +30,7 @@ def road(
     fractions: Sequence[float] = FRACTIONS,
     noise: float = NOISE,
     score: Score = "probability",
-    batch_size: int = 1,
+    batch_size: int = 32,
 ) -> Curve:
     """Returns how the score changes while pixels are removed by noisy linear imputation.
 
@@ -55,7 +55,7 @@ def road(
       fractions: Shares of the image's pixels removed, in 0..1, static.
       noise: Standard deviation of what is added to imputed pixels, in units of the input.
       score: What is plotted of a target, see `jaxground.scores`.
-      batch_size: Fractions that go through the network together, each the whole batch (times `k`).
+      batch_size: Images (fractions times batch times `k`) per pass; one at a time at least.
 
     Returns:
       `Curve`: `scores` in the order of `fractions`, and as `area` their mean.
