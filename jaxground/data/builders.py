@@ -167,10 +167,10 @@ class _Prepared(Sequence[Example]):
     """The examples of a prepared split; pixels are decoded when an example draws them."""
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-        source: Any = partial(builder.as_data_source, split=split)
+        source: Any = builder.as_data_source
         self._names = _label(builder).names
-        self._rows = source(decoders={"image": tfds.decode.SkipDecoding()})
-        self._decoded = source()
+        self._rows = source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        self._decoded = source(split=split)
 
     def __len__(self) -> int:
         return len(self._rows)
