@@ -27,6 +27,7 @@ from photographs import HELD_OUT, OTHER, Photographs, load_cifar10, load_tiny_im
 
 from jaxground import maps, models
 from jaxground.attribution import contrastive_excitation_backprop, excitation_backprop
+from jaxground.data.mosaics import draw_mosaics
 from jaxground.models.network import Network
 
 TAPS = ("pool1", "conv2_2", "pool2", "conv3_1", "conv3_2", "pool3", "conv4_1", "conv4_2")
@@ -35,16 +36,6 @@ METHODS: dict[str, Callable] = {
     "contrastive_excitation_backprop": contrastive_excitation_backprop,
 }
 BATCH = 100
-
-
-def draw_mosaics(photographs: Photographs, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `uint8[count, 64, 64, 3]` and the classes of the four quadrants, row by row."""
-    rng = np.random.default_rng(seed)
-    rows = [np.flatnonzero(photographs.labels == label) for label in range(10)]
-    classes = np.stack([rng.permutation(10)[:4] for _ in range(count)])
-    chosen = np.array([[rng.choice(rows[label]) for label in mosaic] for mosaic in classes])
-    tiles = photographs.images[chosen].reshape(count, 2, 2, 32, 32, 3)
-    return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(count, 64, 64, 3), classes
 
 
 def normalise(network: Network, images: np.ndarray) -> np.ndarray:
@@ -101,7 +92,7 @@ def evaluate(network: Network, *, held_out: bool, count: int, seed: int, taps) -
         "seed": seed,
     }
     print(json.dumps(metrics), flush=True)
-    mosaics, classes = draw_mosaics(cifar, count, seed)
+    mosaics, classes = draw_mosaics(cifar.images, cifar.labels, count=count, seed=seed)
     for tap in taps:
         for name, method in METHODS.items():
             score = summarise(point(network, method, mosaics, classes, at=tap))
