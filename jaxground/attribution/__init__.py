@@ -21,6 +21,7 @@ from jaxground.attribution.gradients import input_x_gradient as input_x_gradient
 from jaxground.attribution.gradients import signed_gradient as signed_gradient
 from jaxground.attribution.integrated import completeness_gap as completeness_gap
 from jaxground.attribution.integrated import integrated_gradients as integrated_gradients
+from jaxground.attribution.multi_scale import multi_scale as multi_scale
 from jaxground.attribution.perturbation import occlusion as occlusion
 from jaxground.attribution.perturbation import rise as rise
 from jaxground.attribution.relevance import lrp as lrp
