@@ -22,8 +22,9 @@ def lrp(
     The relevance of the output is the score's value, :math:`R = f_c(x)`. Every layer shares it
     among its inputs by the rule of the table, so that the maps of all layers sum to the score, less
     what falls to biases and stabilisers (`jaxground.mass` of the prior times the logits says how
-    much). Cost: one forward and one backward pass above the tap; `gamma` another forward pass,
-    `z_box` three, `z_plus` two and `alpha_beta` four, each with its backward pass.
+    much). Cost: a forward pass and, above the tap, for every term of the rule one more and a
+    backward pass: one for `epsilon` and `gamma`, two for `z_plus`, three for `z_box`, four for
+    `alpha_beta`. Targets share the forward passes.
 
     Published for networks with batch norm folded into the weights: explain `fold_batch_norm(f)`.
 
@@ -40,8 +41,9 @@ def lrp(
         logit, are propagated: they sum to its linearisation. Ours, not published.
 
     Returns:
-      `float32[batch, h, w]`, or `[batch, k, h, w]` for `k` targets, in logits: positive where it
-      speaks for the target, negative where against.
+      `float32[batch, h, w]`, or `[batch, k, h, w]` for `k` targets, in logits. Under `epsilon` and
+      `gamma` positive relevance speaks for the target and negative against it. `z_plus` and
+      `alpha_beta` share the value as such: of a negative logit their maps are turned about.
 
     Raises:
       TypeError: Images or logits are not floating point.

@@ -183,7 +183,7 @@ class Mass(NamedTuple):
     Attributes:
       kept: `float32[batch]`, the sum of the mass at the tap.
       lost: `float32[batch]`, the mass of the prior less `kept`: what parents without excitatory
-        child dropped on the way, if every path from the output to the input crosses the tap, as
+        child dropped on the way, under LRP also what fell to biases, if every path from the output to the input crosses the tap, as
         for all taps of our models. On a branch it is what took the other branches, too.
     """
 
@@ -205,7 +205,8 @@ def mass(
     Args:
       f: Maps `[batch, ...]` to `[batch, ...]`.
       x: The input.
-      prior: The mass at the output, shaped like `f(x)`.
+      prior: The mass at the output, shaped like `f(x)`; for LRP the relevance, one-hot times
+        `f(x)`.
       at: Taps to report, by default all of them, from input to output.
       rules: The table of the method.
       contrastive: As for `ground`.
