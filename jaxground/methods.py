@@ -13,21 +13,35 @@ class Method(NamedTuple):
       threshold: For `maps.boxes`, times the mean of the map: as tuned by Fong and Vedaldi (ICCV
         2017, table 3) where they have the method, else that of its nearest relative there.
       conserves: Whether the sum of a map is a share of the evidence.
+      smoothed: Whether a map at the image's resolution is smoothed before it is looked at: maps
+        of single pixels are.
     """
 
     tap: Literal["ground", "cam", "last", "image"]
     threshold: float
     conserves: bool = False
+    smoothed: bool = False
 
 
 METHODS = {
     "excitation_backprop": Method("ground", 1.5, conserves=True),
     "contrastive_excitation_backprop": Method("ground", 1.5, conserves=True),
-    "gradient": Method("image", 5.0),
-    "guided_backprop": Method("image", 4.5),
-    "deconvnet": Method("image", 4.5),
+    "gradient": Method("image", 5.0, smoothed=True),
+    "input_x_gradient": Method("image", 5.0, smoothed=True),
+    "integrated_gradients": Method("image", 5.0, smoothed=True),
+    "smooth_grad(gradient)": Method("image", 5.0, smoothed=True),
+    "guided_backprop": Method("image", 4.5, smoothed=True),
+    "deconvnet": Method("image", 4.5, smoothed=True),
+    "lrp": Method("image", 5.0, smoothed=True),
     "grad_cam": Method("cam", 1.5),
+    "grad_cam_plus_plus": Method("cam", 1.5),
+    "layer_cam": Method("cam", 1.5),
+    "score_cam": Method("cam", 1.5),
+    "guided_grad_cam": Method("cam", 4.5, smoothed=True),
     "cam": Method("last", 1.5),
+    "occlusion": Method("image", 1.0),
+    "rise": Method("image", 1.0),
+    "extremal_perturbation": Method("image", 0.5),
 }
 
 
@@ -51,8 +65,9 @@ class Reading(Protocol):
 
 
 def is_smoothed(name: str, at: str | None) -> bool:
-    """Returns whether a map is smoothed before it is looked at: those made at the image are."""
-    return at is None and METHODS[name].tap == "image"
+    """Returns whether a map is smoothed before it is looked at."""
+    method = METHODS[name]
+    return method.smoothed and (at is None or method.tap != "image")
 
 
 def default_tap(name: str, card: Reading, taps: Mapping[str, Any]) -> str | None:

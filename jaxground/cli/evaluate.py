@@ -192,7 +192,8 @@ def _prepare(options: argparse.Namespace):
 
 
 def _list(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Splits at commas, but for those within parentheses."""
+    return [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
 
 
 def _positive(text: str) -> int:

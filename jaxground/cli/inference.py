@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxground import MissingRuleError, attribution, prepare
+from jaxground import MissingRuleError, prepare
 from jaxground import maps as array_maps
 from jaxground.cli.errors import UserError
 from jaxground.cli.photographs import Photograph, batches
+from jaxground.evaluation.explainers import plain
 from jaxground.methods import METHODS, is_smoothed
 from jaxground.models import Network
 
@@ -52,14 +53,15 @@ def prepare_explanation(
       name: One of `METHODS`.
       at: The tap, or `None` for the image.
     """
-    method = getattr(attribution, name)
+    explainer = plain(name, at)
     threshold, smoothed = METHODS[name].threshold, is_smoothed(name, at)
 
     def explain(f: Callable[..., Any], images: jax.Array, masks: jax.Array) -> Explanation:
         logits = f(images).astype(jnp.float32)
         allowed = jnp.where(masks[None], logits[:, None], -jnp.inf)  # [batch, k, classes]
         targets = jnp.argmax(allowed, axis=-1).astype(jnp.int32)
-        maps = method(f, images, targets, at=at)
+        keys = jax.random.split(jax.random.key(0), 1).repeat(len(images))  # the same for each
+        maps = explainer(f, images, targets, keys)
         shown = array_maps.smooth(maps) if smoothed else maps
         boxes = array_maps.boxes(shown, threshold, size=(images.shape[1], images.shape[2]))
         probabilities = jax.nn.softmax(logits)

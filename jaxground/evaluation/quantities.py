@@ -6,6 +6,7 @@ alone: these are four metrics.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -58,8 +59,17 @@ METRICS = {
     "pointing_game_difficult": Metric("hit", average="categories", difficult=True, percent=True),
     "pointing_game_micro": Metric("hit", percent=True),
     "pointing_game_difficult_micro": Metric("hit", difficult=True, percent=True),
+    "energy_pointing_game": Metric("energy_pointing_game", percent=True),
+    "top_k_intersection": Metric("top_k_intersection", percent=True),
+    "sparseness": Metric("sparseness"),
+    "entropy": Metric("entropy", good="small"),
     "insertion": Metric("insertion"),
     "deletion": Metric("deletion", good="small"),
+    "morf": Metric("morf"),
+    "lerf": Metric("lerf", good="small"),
+    "road_morf": Metric("road_morf", good="small"),
+    "road_lerf": Metric("road_lerf"),
+    "infidelity": Metric("infidelity", good="small"),
 }
 
 
@@ -76,10 +86,15 @@ def quantities(metrics: Sequence[str], tolerance: str) -> dict[str, Quantity]:
 
 
 def _hit(tolerance: str) -> Quantity:
-    pixels, _, side = tolerance.partition("/")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/(\d+))?", tolerance)
+    if not found or (found[2] and not int(found[2])):
+        raise ValueError(
+            f"tolerance {tolerance!r} is not of the form 15 (pixels) or 15/640 (share)"
+        )
+    pixels, side = float(found[1]), found[2]
 
     def measure(maps, masks, size):
-        radius = float(pixels) * (size.max() / float(side) if side else 1)
+        radius = pixels * size.max() / int(side) if side else pixels
         return metrics.pointing_game(maps, masks, tolerance=radius)
 
     return Quantity(measure, "mask", metrics.protocol(metrics.pointing_game, tolerance=tolerance))
@@ -96,8 +111,34 @@ def _of_network(function: Callable, read: Callable, **options: Any) -> Callable[
     return lambda _: Quantity(measure, "network", found, random)
 
 
+def _of_maps(function: Callable, *, masked: bool) -> Callable[[str], Quantity]:
+    """Returns what makes a quantity of a metric of maps, or of maps and masks."""
+
+    def measure(maps, masks, size):
+        return function(maps, masks) if masked else function(maps)
+
+    return lambda _: Quantity(measure, "mask", metrics.protocol(function))
+
+
+def _area(found):
+    return found.area
+
+
+def _aopc(found):
+    return found.aopc
+
+
 _QUANTITIES = {
     "hit": _hit,
-    "insertion": _of_network(metrics.insertion, lambda found: found.area),
-    "deletion": _of_network(metrics.deletion, lambda found: found.area),
+    "energy_pointing_game": _of_maps(metrics.energy_pointing_game, masked=True),
+    "top_k_intersection": _of_maps(metrics.top_k_intersection, masked=True),
+    "sparseness": _of_maps(metrics.sparseness, masked=False),
+    "entropy": _of_maps(metrics.entropy, masked=False),
+    "insertion": _of_network(metrics.insertion, _area),
+    "deletion": _of_network(metrics.deletion, _area),
+    "morf": _of_network(metrics.region_perturbation, _aopc, order="morf"),
+    "lerf": _of_network(metrics.region_perturbation, _aopc, order="lerf"),
+    "road_morf": _of_network(metrics.road, _area, order="morf"),
+    "road_lerf": _of_network(metrics.road, _area, order="lerf"),
+    "infidelity": _of_network(metrics.infidelity, lambda found: found.scaled),
 }
