@@ -57,7 +57,8 @@ def grid_pointing_game(maps: ArrayLike, cells: ArrayLike, *, grid: tuple[int, in
       maps: Values `[..., h, w]` over the whole mosaic. Negative values count as zero; NaN and
         infinities are no value.
       cells: Which cell holds the picture of the map's target, `int[...]`, counted in reading
-        order; a number outside the grid for a target that the mosaic does not hold.
+        order; a number outside the grid for a target that the mosaic does not hold. Leading axes
+        broadcast.
       grid: Rows and columns of the mosaic.
 
     Returns:
@@ -85,9 +86,9 @@ def grid_pointing_game(maps: ArrayLike, cells: ArrayLike, *, grid: tuple[int, in
     )
     inside = jnp.einsum("ih,...hw,jw->...ij", rows, mass, columns, precision="highest")
     inside = inside.reshape(*inside.shape[:-2], grid[0] * grid[1])
-    present = (cells >= 0) & (cells < inside.shape[-1])
-    own = jnp.take_along_axis(inside, jnp.where(present, cells, 0)[..., None], axis=-1)[..., 0]
-    return jnp.where(present, _over(own, inside.sum(axis=-1)), jnp.nan)
+    right = cells[..., None] == jnp.arange(inside.shape[-1])
+    share = _over(jnp.where(right, inside, 0).sum(axis=-1), inside.sum(axis=-1))
+    return jnp.where(right.any(axis=-1), share, jnp.nan)
 
 
 def top_k_intersection(
