@@ -47,7 +47,7 @@ def grad_cam(
       Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
     signals = backward(f, images, targets, at=at, rules=GRADIENT, score=score)
-    return _clipped(signals, signals.values.mean((2, 3), keepdims=True))
+    return jnp.maximum(_sum(signals, signals.values.mean((2, 3))), 0)
 
 
 def grad_cam_plus_plus(
@@ -96,7 +96,7 @@ def grad_cam_plus_plus(
     totals = signals.activations.sum((1, 2), keepdims=True, dtype=_wide(signals.activations))
     below = 2 + signals.values * totals[:, None]
     alphas = jnp.where(below == 0, 0, 1 / jnp.where(below == 0, 1, below))
-    return _clipped(signals, (alphas * jnp.maximum(signals.values, 0)).sum((2, 3), keepdims=True))
+    return jnp.maximum(_sum(signals, (alphas * jnp.maximum(signals.values, 0)).sum((2, 3))), 0)
 
 
 def layer_cam(
@@ -127,7 +127,8 @@ def layer_cam(
       Transactions on Image Processing 2021, equations 5 to 7.
     """
     signals = backward(f, images, targets, at=at, rules=GRADIENT, score=score)
-    return _clipped(signals, jnp.maximum(signals.values, 0))
+    weighted = jnp.maximum(signals.values, 0) * signals.activations[:, None]
+    return signals.per_target(jnp.maximum(channel_sum(weighted), 0))
 
 
 def guided_grad_cam(
@@ -154,7 +155,8 @@ def guided_grad_cam(
     """
     coarse = grad_cam(f, images, targets, at=at, score=score)
     fine = guided_backprop(f, images, targets, score=score)
-    return fine * maps.resize(coarse, fine.shape[-2:], method="linear")
+    height, width = fine.shape[-2:]
+    return fine * maps.resize(coarse, (height, width), method="linear")
 
 
 def cam(
@@ -198,16 +200,18 @@ def cam(
             "needs global average pooling and one linear layer above the tap; use grad_cam."
         )
     positions = values.shape[2] * values.shape[3]
-    return _sum(signals, jnp.where(even[..., None, None, None], positions * weights, jnp.nan))
-
-
-def _clipped(signals: Signals, weights: Array) -> Array:
-    return jnp.maximum(_sum(signals, weights), 0)
+    weights = jnp.where(even[..., None], positions * weights[:, :, 0, 0], jnp.nan)
+    return _sum(signals, weights)
 
 
 def _sum(signals: Signals, weights: Array) -> Array:
-    """Returns the activations, weighted by `[batch, k, h or 1, w or 1, channel]`, over channels."""
-    return signals.per_target(channel_sum(weights * signals.activations[:, None]))
+    """Returns the sum over channels of the activations, weighted by `[batch, k, channel]`.
+
+    As a matrix product: the CPU compiler of jaxlib 0.10.2 now and then turns the product and sum
+    of two broadcasts into wrong numbers (SqueezeNet's fire5, two targets: stripes).
+    """
+    wide = (x.astype(_wide(x)) for x in (weights, signals.activations))
+    return signals.per_target(jnp.einsum("bkc,bhwc->bkhw", *wide, precision="highest"))
 
 
 def _wide(x: Array) -> jnp.dtype:

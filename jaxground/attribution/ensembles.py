@@ -93,7 +93,7 @@ def var_grad(
       >>> image = jnp.array([[[[1.0], [0.5], [0.0]]]])
       >>> variance = var_grad(input_x_gradient, samples=400, noise=1.0)
       >>> map = variance(f, image, jnp.array([0]), key=jax.random.key(0))[0, 0]
-      >>> print((map / map[0]).round(1))  # squares of the slopes
+      >>> print((map / map[0]).round())  # squares of the slopes
       [1. 4. 0.]
 
     References:

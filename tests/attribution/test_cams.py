@@ -7,6 +7,7 @@ import pytest
 import zoo
 from PIL import Image
 
+from jaxground import models
 from jaxground.attribution import (
     cam,
     grad_cam,
@@ -125,6 +126,17 @@ def test_rows_targets_scores_and_jit(method):
     np.testing.assert_allclose(by_score, by_prior, rtol=1e-4, atol=1e-6)
     assert np.abs(by_score - together).max() > 1e-3
     assert together.min() >= 0 and together.max() > 0
+
+
+@pytest.mark.parametrize("method", [grad_cam, grad_cam_plus_plus])
+def test_several_targets_of_a_real_network(method, data):
+    """Where the compiler of jaxlib 0.10.2 went wrong: fire5, compiled, two targets."""
+    model = models.create("squeezenet1_1", weights=data / "weights/squeezenet1_1.safetensors")
+    images = jnp.abs(zoo.normal(1, 224, 224, 3))
+    explain = jax.jit(lambda model, x, t: method(model, x, t, at="fire5"))
+    together = explain(model, images, jnp.array([[243, 281]]))
+    apart = method(model, images, jnp.array([243]), at="fire5")
+    np.testing.assert_allclose(together[:, 0], apart, atol=1e-4 * float(apart.max()))
 
 
 # --- where a class activation map is defined ------------------------------------------------------
