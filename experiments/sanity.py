@@ -39,24 +39,23 @@ MIDDLE = {"squeezenet1_1": "fire5", "compact_vgg": "pool2"}  # where EB is read,
 def methods(model: models.Network) -> dict[str, Callable[..., Any]]:
     """Returns what is compared, one line each: `explain(model, images, targets)`."""
     ground, last, middle = model.card.ground_at, model.card.cam_at, MIDDLE[model.card.name]
-    table = {
+    return {
         "gradient": attribution.gradient,
-        "input x gradient": attribution.input_x_gradient,
-        "integrated gradients": functools.partial(attribution.integrated_gradients, steps=8),
         "guided backprop": attribution.guided_backprop,
-        "deconvnet": attribution.deconvnet,
-        "LRP epsilon": attribution.lrp,
-        "LRP z+": functools.partial(attribution.lrp, rules=core.z_plus()),
-        f"EB at {ground}": functools.partial(attribution.excitation_backprop, at=ground),
         f"EB at {middle}": functools.partial(attribution.excitation_backprop, at=middle),
+        f"Grad-CAM at {last}": functools.partial(attribution.grad_cam, at=last),
+        "deconvnet": attribution.deconvnet,
+        "LRP z+": functools.partial(attribution.lrp, rules=core.z_plus()),
+        "LRP epsilon": attribution.lrp,
         f"contrastive EB at {middle}": functools.partial(
             attribution.contrastive_excitation_backprop, at=middle
         ),
-        f"Grad-CAM at {last}": functools.partial(attribution.grad_cam, at=last),
+        "input x gradient": attribution.input_x_gradient,
+        f"EB at {ground}": functools.partial(attribution.excitation_backprop, at=ground),
         f"Layer-CAM at {last}": functools.partial(attribution.layer_cam, at=last),
         "nothing (a constant map)": lambda f, images, targets: jnp.ones(images.shape[:3]),
+        "integrated gradients": functools.partial(attribution.integrated_gradients, steps=8),
     }
-    return table
 
 
 def check(explain, model, images, targets, drawn, parts) -> metrics.Randomisation:
@@ -142,6 +141,9 @@ def main() -> None:
     if options.smoke:
         table = {n: table[n] for n in ("gradient", "guided backprop")}
 
+    cropped = np.asarray(images[0] - images[0].min()) / float(np.ptp(np.asarray(images[0])))
+    suffix = "" if options.draw == "initialiser" else "_shuffled"
+    options.output.mkdir(parents=True, exist_ok=True)
     scores, examples = {}, {}
     for method, explain in table.items():
         start = time.perf_counter()
@@ -158,22 +160,19 @@ def main() -> None:
             f"   ({time.perf_counter() - start:.0f} s)",
             flush=True,
         )
-
-    options.output.mkdir(parents=True, exist_ok=True)
-    record = {
-        "jaxground": jaxground.__version__,
-        "network": name,
-        "photographs": len(files),
-        "draw": options.draw,
-        "seed": options.seed,
-        "parts": list(parts),
-        "similarity": scores,
-    }
-    suffix = "" if options.draw == "initialiser" else "_shuffled"
-    (options.output / f"metrics{suffix}.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw_curves(scores, parts, options.output / f"cascade{suffix}.png")
-    cropped = np.asarray(images[0] - images[0].min()) / float(np.ptp(np.asarray(images[0])))
-    draw_maps(examples, parts, cropped, options.output / f"maps{suffix}.png")
+        record = {  # after every method: what is done is not lost
+            "jaxground": jaxground.__version__,
+            "network": name,
+            "photographs": [file.name for file in map(Path, files)],
+            "draw": options.draw,
+            "seed": options.seed,
+            "parts": list(parts),
+            "similarity": scores,
+        }
+        text = json.dumps(record, indent=1) + "\n"
+        (options.output / f"metrics{suffix}.json").write_text(text)
+        draw_curves(scores, parts, options.output / f"cascade{suffix}.png")
+        draw_maps(examples, parts, cropped, options.output / f"maps{suffix}.png")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def on_images(maps: ArrayLike, images: Array) -> tuple[Array, bool]:
     if maps.shape[2:] != images.shape[1:3]:
         low, high = (limit(maps, (2, 3), keepdims=True) for limit in (jnp.nanmin, jnp.nanmax))
         level = jnp.where(high > low, high - low, 1) / RANGE_LEVELS
-        maps = jnp.round(resize(maps - low, images.shape[1:3]) / level) * level + low
+        height, width = images.shape[1:3]
+        maps = jnp.round(resize(maps - low, (height, width)) / level) * level + low
     return maps, single
 
 

@@ -84,10 +84,10 @@ def ssim(maps: ArrayLike, others: ArrayLike) -> Array:
       Transactions on Image Processing 2004, equation 13.
     """
     a, b = (jnp.nan_to_num(normalise(contrasted(m))) for m in (maps, others))
-    mean_a, mean_b = smooth(a, 1.5), smooth(b, 1.5)
-    variance_a = smooth(a * a, 1.5) - mean_a**2
-    variance_b = smooth(b * b, 1.5) - mean_b**2
-    covariance = smooth(a * b, 1.5) - mean_a * mean_b
+    a, b = jnp.broadcast_arrays(a, b)
+    mean_a, mean_b, aa, bb, ab = smooth(jnp.stack([a, b, a * a, b * b, a * b]), 1.5)
+    variance_a, variance_b = aa - mean_a**2, bb - mean_b**2
+    covariance = ab - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (variance_a + variance_b + 0.03**2)
     return (luminance * structure).mean((-2, -1))
