@@ -183,8 +183,9 @@ class Mass(NamedTuple):
     Attributes:
       kept: `float32[batch]`, the sum of the mass at the tap.
       lost: `float32[batch]`, the mass of the prior less `kept`: what parents without excitatory
-        child dropped on the way, under LRP also what fell to biases, if every path from the output to the input crosses the tap, as
-        for all taps of our models. On a branch it is what took the other branches, too.
+        child dropped on the way, and under LRP what fell to biases, if every path from the output
+        to the input crosses the tap, as for most taps of our models. On a branch it is what took
+        the other branches, too.
     """
 
     kept: Array

@@ -57,7 +57,7 @@ class ViT(Network):
                 "patch; resize or crop them"
             )
         x = tap(self.conv_proj(x), "conv_proj")  # [b, h, w, width]
-        grid = x.shape[1:3]
+        grid = (x.shape[1], x.shape[2])
         token = jnp.broadcast_to(self.class_token[...].astype(x.dtype), (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([token, x.reshape(len(x), -1, x.shape[-1])], axis=1)
         x = x + self._positions(grid).astype(x.dtype)  # [b, 1 + h w, width]

@@ -154,7 +154,7 @@ def test_rule_is_the_dense_matrix_of_its_paper(name):
 
     def f(x):
         x = lax.conv_general_dilated(
-            x, kernel, (2, 2), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, jnp.asarray(kernel), (2, 2), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         return jax.nn.relu(x + bias).reshape(len(x), -1) @ top + convolutional[1][1]
 
@@ -243,11 +243,11 @@ def test_relevance_is_conserved_without_bias_and_mass_says_what_biases_took():
     x = np.abs(normal(2, 6))
     start = f(x) * jnp.eye(3)[:2]
     for rules in (epsilon(), gamma(), z_plus(), alpha_beta(), z_box(-1, 9)):
-        for at in mass(f, x, start, rules=rules).values():
+        for at in mass(f, jnp.asarray(x), start, rules=rules).values():
             np.testing.assert_allclose(at.kept, start.sum(1), rtol=1e-5)
     biased = functools.partial(f, layers=[(w, np.ones_like(b)) for w, b in layers])
     start = biased(x) * jnp.eye(3)[:2]
-    report = mass(biased, x, start, rules=epsilon(0))
+    report = mass(biased, jnp.asarray(x), start, rules=epsilon(0))
     np.testing.assert_allclose(report["hidden"].lost, 1, rtol=1e-5)  # the bias of the logit
 
 
@@ -334,7 +334,7 @@ def test_composite_is_its_tables_chained_by_hand():
         ground(three_layers, x, rules=gamma()).pull(start),
         rtol=1e-12,
     )
-    assert mass(three_layers, x, start, rules=rules)["first"].kept.shape == (2,)
+    assert mass(three_layers, jnp.asarray(x), start, rules=rules)["first"].kept.shape == (2,)
 
 
 def test_composite_mixes_methods_that_see_calls_differently():

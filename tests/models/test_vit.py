@@ -109,7 +109,7 @@ def test_other_sizes_resize_the_positions():
     model = tiny()
     assert jax.eval_shape(lambda x: model(x), images(12, 16)).shape == (2, 5)
     with pytest.raises(ValueError, match="images are 10 x 8 where sides are multiples of 4"):
-        model(images(10, 8))
+        model(jnp.asarray(images(10, 8)))
     flat = tiny()
     flat.pos_embedding = nnx.Param(jnp.ones((1, 5, 8)))
     wide = flat._positions((3, 4))
