@@ -35,9 +35,8 @@ def root(tmp_path_factory):
         name = f"{i:02} <b>.png"
         pixels = rng.integers(0, 255, (4, 4, 3)).astype(np.uint8)
         Image.fromarray(pixels).resize((width, height)).save(folder / name)
-        objects = [{"category": "cat", "bbox_xywh": [2, 3, 9, 8], "iscrowd": 0}]
-        if i % 3:
-            objects.append({"category": HOSTILE, "bbox_xywh": [10, 12, 6, 6], "iscrowd": 0})
+        boxes = {"cat": [2, 3, 9, 8], HOSTILE: [10, 12, 6, 6]}
+        objects = [{"category": c, "bbox_xywh": b, "iscrowd": 0} for c, b in boxes.items()]
         if i == 4:
             objects = [{"category": "unknown", "bbox_xywh": [0, 0, 5, 5], "iscrowd": 0}]
         records.append({"file": name, "width": width, "height": height, "objects": objects})

@@ -105,7 +105,7 @@ def test_the_record_and_the_map_are_those_of_the_library(folder):
     assert found["preprocessing"]["input"] == {"height": side, "width": side}
 
 
-SLOW = "rise", "extremal_perturbation", "integrated_gradients", "smooth_grad(gradient)"
+SLOW = "rise extremal_perturbation integrated_gradients smooth_grad(gradient) score_cam".split()
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in SLOW])
