@@ -18,7 +18,9 @@ TARGETS = np.array([[0, 3], [4, 1]])
 def network(images):
     """A convolution, its mean over positions and a dense layer: images of any size."""
     dims = ("NHWC", "HWIO", "NHWC")
-    x = jax.lax.conv_general_dilated(images, KERNELS, (1, 1), "VALID", dimension_numbers=dims)
+    x = jax.lax.conv_general_dilated(
+        images, jnp.asarray(KERNELS), (1, 1), "VALID", dimension_numbers=dims
+    )
     return tap(jax.nn.relu(x), "x").mean((1, 2)) @ WEIGHTS
 
 
