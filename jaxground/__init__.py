@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jaxground import scores as scores
     from jaxground import weights as weights
     from jaxground.attribution import cam as cam
-    from jaxground.attribution import completeness_gap as completeness_gap
     from jaxground.attribution import (
         contrastive_excitation_backprop as contrastive_excitation_backprop,
     )
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from jaxground.attribution import occlusion as occlusion
     from jaxground.attribution import rise as rise
     from jaxground.attribution import score_cam as score_cam
+    from jaxground.attribution import score_difference as score_difference
     from jaxground.attribution import smooth_grad as smooth_grad
     from jaxground.attribution import square_grad as square_grad
     from jaxground.attribution import var_grad as var_grad
@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from jaxground.core import w_squared as w_squared
     from jaxground.core import z_box as z_box
     from jaxground.core import z_plus as z_plus
+    from jaxground.data import read_coco as read_coco
+    from jaxground.data import read_imagenet as read_imagenet
+    from jaxground.data import read_voc as read_voc
     from jaxground.dropout import Dropout as Dropout
     from jaxground.dropout import excitation_dropout as excitation_dropout
     from jaxground.models import with_taps as with_taps
@@ -91,16 +94,17 @@ _MODULES = (
 )
 _NAMES = {
     "jaxground.attribution": (
-        "cam completeness_gap contrastive_excitation_backprop deconvnet excitation_backprop "
+        "cam contrastive_excitation_backprop deconvnet excitation_backprop "
         "extremal_perturbation grad_cam grad_cam_plus_plus gradient guided_backprop "
         "guided_grad_cam input_x_gradient integrated_gradients layer_cam lrp multi_scale "
-        "occlusion rise score_cam smooth_grad square_grad var_grad"
+        "occlusion rise score_cam score_difference smooth_grad square_grad var_grad"
     ),
     "jaxground.core": (
         "CAFFE Composite DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules alpha_beta "
         "attn_lrp epsilon excite flat fold_batch_norm gamma ground mass prepare split tap taps "
         "w_squared z_box z_plus"
     ),
+    "jaxground.data": "read_coco read_imagenet read_voc",
     "jaxground.dropout": "Dropout excitation_dropout",
     "jaxground.models": "with_taps",
 }

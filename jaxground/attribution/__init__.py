@@ -19,8 +19,8 @@ from jaxground.attribution.gradients import gradient as gradient
 from jaxground.attribution.gradients import guided_backprop as guided_backprop
 from jaxground.attribution.gradients import input_x_gradient as input_x_gradient
 from jaxground.attribution.gradients import signed_gradient as signed_gradient
-from jaxground.attribution.integrated import completeness_gap as completeness_gap
 from jaxground.attribution.integrated import integrated_gradients as integrated_gradients
+from jaxground.attribution.integrated import score_difference as score_difference
 from jaxground.attribution.multi_scale import multi_scale as multi_scale
 from jaxground.attribution.perturbation import occlusion as occlusion
 from jaxground.attribution.perturbation import rise as rise

@@ -1,4 +1,4 @@
-"""Integrated Gradients, and how far a map is from adding up."""
+"""Integrated Gradients, and what they add up to."""
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,14 @@ def integrated_gradients(
     .. math:: L = \sum_c (x_c - x'_c) \int_0^1
               \frac{\partial s}{\partial x_c}\big(x' + \alpha (x - x')\big)\, d\alpha
 
-    A map adds up to the score of the image less that of the baseline, as nearly as the integral is
-    computed: `completeness_gap` says by how much it misses. The rule is the midpoint rule. The
-    gradient of a network of ReLUs jumps along the way, so that a higher order does not help: in
-    four cases (SqueezeNet, three photographs, logit or probability) 32 steps left a gap of at most
-    1.8 % by midpoints, 2.7 % by Gauss-Legendre, 6.7 % by left ends, 10.4 % by trapezoids, and maps
-    within 2 to 5 % (sum of absolute differences) of those of 160 steps and more. Cost: `steps` forward and backward passes per image; the
-    forward passes are shared by the targets.
+    A map adds up to `score_difference`, the score of the image less that of the baseline, as nearly
+    as the integral is computed; `metrics.completeness_gap` of the two says how nearly. The rule is
+    the midpoint rule. The gradient of a network of ReLUs jumps along the way, so that a higher
+    order does not help: in four cases (SqueezeNet, three photographs, logit or probability) 32
+    steps left a gap of at most 1.8 % by midpoints, 2.7 % by Gauss-Legendre, 6.7 % by left ends and
+    10.4 % by trapezoids, and maps within 2 to 5 % (sum of absolute differences) of those of 160
+    steps and more. Cost: `steps` forward and backward passes per image; the forward passes are
+    shared by the targets.
 
     Args:
       f: Maps images `float[batch, height, width, channel]` to logits (before any softmax).
@@ -82,55 +83,35 @@ def integrated_gradients(
     return passes.per_target(total)
 
 
-def completeness_gap(
+def score_difference(
     f: Classifier,
     images: ArrayLike,
     targets: ArrayLike,
-    maps: Array,
     *,
     baseline: ArrayLike = 0.0,
     score: Score = "logit",
 ) -> Array:
-    r"""Returns by how much the sum of a map exceeds what the image adds to the score.
+    r"""Returns what the image adds to the score of a baseline, :math:`s(x) - s(x')`.
 
-    .. math:: \sum_{ij} L_{ij} - \big(s(x) - s(x')\big)
-
-    It is zero for Integrated Gradients but for the error of the integral, and for any map that
-    shares out the score. Cost: two forward passes.
-
-    Args:
-      f: As for the explainer that made the maps.
-      images: As for the explainer.
-      targets: As for the explainer.
-      maps: Its maps, `float[batch, h, w]`, or `[batch, k, h, w]` for `k` targets; not smoothed by
-        a kernel that crosses the border, nor resized, for both change the sum.
-      baseline: As for the explainer.
-      score: As for the explainer.
+    That is what a complete map sums to, that of `integrated_gradients` for one. Cost: two forward
+    passes. Arguments and errors are those of `integrated_gradients`.
 
     Returns:
       `float32[batch]`, or `[batch, k]`, in scores.
 
-    Raises:
-      ValueError: The maps do not go with the images and the targets, or as for the explainer.
-
     Example:
+      >>> from jaxground.metrics import completeness_gap
       >>> f = lambda x: jnp.exp(x.sum((1, 2, 3)))[:, None]
-      >>> image, target = jnp.ones((1, 1, 2, 1)), jnp.array([0])
-      >>> coarse = integrated_gradients(f, image, target, steps=1)
-      >>> print(completeness_gap(f, image, target, coarse).round(3))
-      [-0.952]
+      >>> image, target = jnp.array([[[[1.0], [2.0]]]]), jnp.array([0])
+      >>> total = score_difference(f, image, target)
+      >>> maps = integrated_gradients(f, image, target, steps=10)
+      >>> print(completeness_gap(maps, total).round(3))
+      [0.004]
 
     References:
       Sundararajan et al., ICML 2017, section 3 (completeness).
     """
     passes = forward_passes(f, images, targets, score)
-    expected = passes.images.shape[:1] + (() if passes.single else (passes.targets,))
-    if maps.ndim != len(expected) + 2 or maps.shape[:-2] != expected:
-        raise ValueError(
-            f"maps {maps.shape} do not match the targets: expected {[*expected, 'h', 'w']}"
-        )
     ends = jnp.stack([passes.images, passes.background(baseline)[:, 0]], axis=1)
     scores = passes.scores(ends)
-    return maps.sum((-2, -1), dtype=scores.dtype) - passes.per_target(
-        scores[..., 0] - scores[..., 1]
-    )
+    return passes.per_target(scores[..., 0] - scores[..., 1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zoo
 
-from jaxground.attribution import completeness_gap, integrated_gradients
+from jaxground.attribution import integrated_gradients, score_difference
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -60,7 +60,8 @@ def test_completeness_to_the_precision_of_the_rule():
     @jax.jit
     def gaps(x):
         maps = {n: integrated_gradients(smooth, x, targets, steps=n) for n in (8, 16, 128)}
-        return {n: completeness_gap(smooth, x, targets, m) for n, m in maps.items()}
+        total = score_difference(smooth, x, targets)
+        return {n: m.sum((-2, -1)) - total for n, m in maps.items()}
 
     found = gaps(0.5 * X)
     assert found[8].shape == (2, 2)
@@ -69,29 +70,23 @@ def test_completeness_to_the_precision_of_the_rule():
     np.testing.assert_allclose(found[128], 0, atol=1e-4)
 
 
-def test_the_gap_is_what_is_missing():
+def test_the_difference_is_that_of_the_scores():
     logits, at_zero = (np.asarray(jax.jit(smooth)(x)) for x in (X, 0 * X))
     chosen = np.array([1, 2])
-    maps = jnp.zeros((2, 3, 5)).at[:, 1, 1].set(7)
 
     @jax.jit
-    def gaps(x):
+    def differences(x):
         return (
-            completeness_gap(smooth, x, chosen, maps),
-            completeness_gap(smooth, x, chosen, maps, score="probability"),
-            completeness_gap(smooth, x, chosen, maps, baseline=x),
+            score_difference(smooth, x, chosen),
+            score_difference(smooth, x, chosen[:, None], score="probability"),
+            score_difference(smooth, x, chosen, baseline=x),
         )
 
-    plain, softmax, same = gaps(X)
-    np.testing.assert_allclose(plain, 7 - (logits - at_zero)[[0, 1], chosen], rtol=1e-5)
+    plain, softmax, same = differences(X)
+    np.testing.assert_allclose(plain, (logits - at_zero)[[0, 1], chosen], rtol=1e-5)
     probabilities = jax.nn.softmax(logits) - jax.nn.softmax(at_zero)
-    np.testing.assert_allclose(softmax, 7 - probabilities[jnp.arange(2), chosen], rtol=1e-5)
-    np.testing.assert_allclose(same, 7)
-    with pytest.raises(ValueError) as raised:
-        completeness_gap(smooth, X, chosen, maps[:, None])
-    assert str(raised.value) == (
-        "maps (2, 1, 3, 5) do not match the targets: expected [2, 'h', 'w']"
-    )
+    np.testing.assert_allclose(softmax[:, 0], probabilities[jnp.arange(2), chosen], rtol=1e-5)
+    np.testing.assert_allclose(same, 0)
 
 
 def test_a_pixel_that_is_not_used_gets_nothing_and_one_that_decides_does():
