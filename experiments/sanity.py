@@ -8,8 +8,8 @@ Layers are randomised one after another from the output down (Adebayo et al., "S
 Saliency Maps", NeurIPS 2018), each by a draw of the network's own initialiser, as published, or
 (`--draw shuffled`) by putting its own weights in random order. Explained is the class that the
 trained network predicts. Published: guided backprop stays similar to itself where the gradient
-does not. Writes `metrics.json`, `cascade.png` (a curve per method) and `maps.png` (what the maps of
-the first photograph become) into `--output`; README.md there says what was measured.
+does not. Writes `metrics.json` and `cascade.png` (a curve per method) into `--output`, where
+README.md says what was measured; and, if asked, what the maps of the first photograph become.
 """
 
 import argparse
@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="methods whose name contains this")
     parser.add_argument("--smoke", action="store_true", help="two methods, seconds")
     parser.add_argument("--output", type=Path, default=Path("experiments/sanity"))
+    parser.add_argument("--maps", type=Path, help="a picture of the first photograph's maps")
     options = parser.parse_args()
 
     name = "squeezenet1_1" if options.weights else "compact_vgg"
@@ -149,7 +150,7 @@ def main() -> None:
         start = time.perf_counter()
         found = check(explain, model, images, targets, drawn, parts)
         scores[method] = {
-            measure: np.asarray(values).mean(1).round(4).tolist()
+            measure: np.asarray(values, np.float64).mean(1).round(4).tolist()
             for measure, values in found.similarity._asdict().items()
         }
         examples[method] = np.asarray(found.maps[:, 0])
@@ -172,7 +173,8 @@ def main() -> None:
         text = json.dumps(record, indent=1) + "\n"
         (options.output / f"metrics{suffix}.json").write_text(text)
         draw_curves(scores, parts, options.output / f"cascade{suffix}.png")
-        draw_maps(examples, parts, cropped, options.output / f"maps{suffix}.png")
+        if options.maps:
+            draw_maps(examples, parts, cropped, options.maps)
 
 
 if __name__ == "__main__":
