@@ -63,7 +63,7 @@ def prepare_explanation(
         keys = jax.random.split(jax.random.key(0), 1).repeat(len(images))  # the same for each
         maps = explainer(f, images, targets, keys)
         shown = array_maps.smooth(maps) if smoothed else maps
-        boxes = array_maps.boxes(shown, threshold, size=(images.shape[1], images.shape[2]))
+        boxes = array_maps.boxes(shown, threshold, size=np.array(images.shape[1:3]))
         probabilities = jax.nn.softmax(logits)
         return Explanation(probabilities, targets, maps, shown, array_maps.peak(shown), boxes)
 
