@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxground.attribution.passes import chunks
+from jaxground.passes import chunks
 from jaxground.scores import Classifier, check_images
 
 

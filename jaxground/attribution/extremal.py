@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxground.attribution.passes import Passes, forward_passes
+from jaxground.passes import Passes, forward_passes
 from jaxground.scores import Classifier, Score
 
 AREAS = (0.025, 0.05, 0.1, 0.2)  # of the authors' pointing game, as fractions of the image

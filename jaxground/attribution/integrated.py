@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxground.attribution.passes import forward_passes
 from jaxground.attribution.signals import channel_sum
+from jaxground.passes import forward_passes
 from jaxground.scores import Classifier, Score
 
 

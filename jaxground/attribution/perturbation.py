@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxground.attribution.passes import forward_passes
+from jaxground.passes import forward_passes
 from jaxground.scores import Classifier, Score
 
 

@@ -6,10 +6,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxground import maps
-from jaxground.attribution.passes import forward_passes
 from jaxground.core import GRADIENT
 from jaxground.core.taps import slot_of
 from jaxground.core.transform import evaluate, trace
+from jaxground.passes import forward_passes
 from jaxground.scores import Classifier, Score
 
 

@@ -6,18 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxground.maps import resize
 from jaxground.metrics.validity import is_flat, known
-from jaxground.scores import Classifier, Score, score_values
+from jaxground.passes import forward_passes
+from jaxground.scores import Classifier, Score
 
 RANGE_LEVELS = 2**17  # about 1e-5, what `validity.is_flat` takes for constant
 
 
 def ask(
     f: Classifier,
+    images: Array,
     versions: Callable[[Any], Array],
     xs: Any,
     targets: ArrayLike,
@@ -28,11 +30,9 @@ def ask(
 ) -> Array:
     """Returns the score of every target on every version of the images.
 
-    Versions are made, looked at and forgotten inside a `lax.map`: memory does not depend on their
-    number. The batch of images stays the major axis throughout, so that it may be sharded.
-
     Args:
       f: The network.
+      images: `[batch, h, w, channel]`.
       versions: From one element of `xs` to a version of the images: `[batch, k, h, w, channel]`,
         one for each target, or `[batch, 1, h, w, channel]`, which the targets share.
       xs: A tree of arrays `[n, ...]`.
@@ -50,42 +50,28 @@ def ask(
     Example:
       >>> images = jnp.ones((1, 1, 1, 1))
       >>> f = lambda x: jnp.concatenate([x[:, 0, 0], -x[:, 0, 0]], 1)
-      >>> ask(f, lambda x: x * images[:, None], jnp.arange(3.0), jnp.array([1]),
+      >>> ask(f, images, lambda x: x * images[:, None], jnp.arange(3.0), jnp.array([1]),
       ...     score="logit", batch_size=2, single=True)
       Array([[[-0., -1., -2.]]], dtype=float32)
     """  # fmt: skip
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: at least one image makes a pass")
+    passes = forward_passes(f, images, targets, score)
+    if passes.single != single:
+        raise ValueError(
+            f"targets {jnp.shape(targets)} do not go with the maps: maps [batch, h, w] take one "
+            "target per image, maps [batch, k, h, w] take k"
+        )
     count = len(jax.tree.leaves(xs)[0])
-    batch, k, *_ = jax.eval_shape(versions, jax.tree.map(lambda x: x[0], xs)).shape
-    passes = -(-count // max(1, batch_size // (batch * k)))
-    size = -(-count // passes)  # passes as equal as can be; the last version fills the last pass
-    rows = jnp.minimum(jnp.arange(passes * size), count - 1).reshape(passes, size)
+    k = jax.eval_shape(versions, jax.tree.map(lambda x: x[0], xs)).shape[1]
+    if k not in (1, passes.targets):
+        raise ValueError(f"{k} maps do not go with {passes.targets} targets")
+    own = k > 1
 
-    def values(outputs):  # [batch, classes]
-        values, alone = score_values(outputs, targets, score)
-        if alone != single:
-            raise ValueError(
-                f"targets {jnp.shape(targets)} do not go with the maps: maps [batch, h, w] take "
-                "one target per image, maps [batch, k, h, w] take k"
-            )
-        return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    def alter(numbers: Array) -> Array:
+        chosen = jax.tree.map(lambda x: x[jnp.minimum(numbers, count - 1)], xs)
+        made = jax.vmap(versions, out_axes=1)(chosen)  # [batch, n, k, h, w, channel]
+        return made if own else made[:, :, 0]
 
-    def chunk(rows):
-        images = jax.vmap(versions, out_axes=1)(jax.tree.map(lambda x: x[rows], xs))
-        several = images.shape[:3]  # batch, size, k
-        outputs = f(images.reshape(-1, *images.shape[3:]))
-        outputs = jax.tree.map(lambda x: x.reshape(*several, *x.shape[1:]), outputs)
-        answers = jax.vmap(jax.vmap(values, 1, 1), 1, 1)(outputs)  # [batch, size, k or 1, k]
-        if several[2] == 1:
-            return answers[:, :, 0]
-        if several[2] != answers.shape[3]:
-            raise ValueError(f"{several[2]} maps do not go with {answers.shape[3]} targets")
-        return jnp.diagonal(answers, axis1=2, axis2=3)  # of each version its own target
-
-    answers = lax.map(chunk, rows)  # [chunks, batch, size, k]
-    answers = jnp.transpose(answers, (1, 3, 0, 2))
-    return answers.reshape(*answers.shape[:2], -1)[..., :count]
+    return passes.scores_of(alter, count, batch_size, own=own)
 
 
 def on_images(maps: ArrayLike, images: Array) -> tuple[Array, bool]:

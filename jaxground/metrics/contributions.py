@@ -198,6 +198,7 @@ def _effects(
     baseline = as_images(baseline, images)
     scores = ask(
         f,
+        images,
         lambda x: jnp.where(mask(x)[..., None], baseline, images)[:, None],
         xs,
         targets,

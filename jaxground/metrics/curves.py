@@ -174,6 +174,7 @@ def _replaced(f, start, end, maps, targets, step, score, batch_size) -> Curve:
     counts = step * jnp.arange(-(-pixels // step) + 1)
     scores = ask(
         f,
+        start,
         lambda count: jnp.where(ranks[..., None] < count, end[:, None], start[:, None]),
         counts,
         targets,

@@ -100,6 +100,7 @@ def region_perturbation(
     noise = low + (high - low) * jax.random.uniform(key, images.shape, images.dtype)
     scores = ask(
         f,
+        images,
         lambda count: jnp.where(ranks[..., None] < count, noise[:, None], images[:, None]),
         jnp.arange(steps + 1),
         targets,

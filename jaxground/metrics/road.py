@@ -93,6 +93,7 @@ def road(
 
     scores = ask(
         f,
+        images,
         version,
         (counts, jax.random.split(key, len(fractions))),
         targets,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxground.attribution.passes import forward_passes
 from jaxground.attribution.perturbation import occlusion, rise
 from jaxground.attribution.score_cam import score_cam
 from jaxground.core import tap
+from jaxground.passes import forward_passes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -171,7 +171,9 @@ def test_tied_ranks():
 
 def test_memory_does_not_grow_with_the_steps():
     def temporaries(step):
-        run = jax.jit(lambda x, m: deletion(classify, x, m, TARGETS[:, 0], step=step))
+        run = jax.jit(
+            lambda x, m: deletion(classify, x, m, TARGETS[:, 0], step=step, batch_size=len(x))
+        )
         return run.lower(IMAGES, MAPS[:, 0]).compile().memory_analysis().temp_size_in_bytes
 
     few, many = temporaries(HEIGHT * WIDTH), temporaries(1)

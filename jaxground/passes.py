@@ -1,4 +1,4 @@
-"""Forward passes over altered images: what all perturbation methods have in common."""
+"""Forward passes over altered images: what perturbation methods and metrics have in common."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Passes(NamedTuple):
     Attributes:
       images: `float[batch, h, w, channel]`, checked.
       scores: Takes `n` alterations of each image, `[batch, n, h, w, channel]`, to the scores
-        `float32[batch, k, n]`. The classifier sees one leading axis of `batch * n`, images first,
-        so that a sharded batch stays where it is. All targets share the pass.
+        `[batch, k, n]`, float32 or wider. The classifier sees one leading axis of `batch * n`,
+        images first, so that a sharded batch stays where it is. All targets share the pass.
       targets: Their number `k`.
       single: Whether the caller gave one target per image, and wants no axis `k` back.
     """
@@ -42,17 +42,39 @@ class Passes(NamedTuple):
         """Returns the numbers of `total` alterations in rows of equal length, see `chunks`."""
         return chunks(total, len(self.images), batch_size)
 
-    def scores_of(self, alter: Callable[[Array], Array], total: int, batch_size: int) -> Array:
-        """Returns the scores of `total` alterations of each image, `float32[batch, k, total]`.
+    def scores_of(
+        self,
+        alter: Callable[[Array], Array],
+        total: int,
+        batch_size: int,
+        *,
+        own: bool = False,
+    ) -> Array:
+        """Returns the scores of `total` alterations of each image, `[batch, k, total]`.
+
+        Alterations are made, looked at and forgotten one row after the other: memory does not
+        depend on their number.
 
         Args:
           alter: Takes numbers `int32[n]` to the alterations `[batch, n, h, w, channel]`; numbers
             from `total` on are asked for too, and their scores thrown away.
           total: How many alterations.
-          batch_size: As for `chunks`.
+          batch_size: Images in a pass, as for `chunks`.
+          own: Whether each target has alterations of its own, `[batch, n, k, h, w, channel]`,
+            which are asked about it alone.
         """
-        rows = lax.map(lambda n: self.scores(alter(n)), self.chunks(total, batch_size))
-        return jnp.moveaxis(rows, 0, 2).reshape(*rows.shape[1:3], -1)[..., :total]
+        batch, k = len(self.images), self.targets
+
+        def row(numbers: Array) -> Array:
+            if not own:
+                return self.scores(alter(numbers))
+            altered = alter(numbers)
+            scores = self.scores(altered.reshape(batch, -1, *altered.shape[3:]))
+            scores = scores.reshape(batch, k, len(numbers), k)
+            return jnp.diagonal(scores, axis1=1, axis2=3).swapaxes(1, 2)
+
+        rows = lax.map(row, chunks(total, batch * (k if own else 1), batch_size))
+        return jnp.moveaxis(rows, 0, 2).reshape(batch, k, -1)[..., :total]
 
 
 def forward_passes(
@@ -73,7 +95,7 @@ def forward_passes(
             outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         values, single = score_values(outputs, targets, score)
         singles.append(single)
-        return values.astype(jnp.float32)
+        return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
     def scores(alterations: Array) -> Array:
         outputs = f(alterations.reshape(-1, *alterations.shape[2:]))
