@@ -1,5 +1,6 @@
 """Which classes of a network a category of a data set means."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from jaxground.data.annotations import Dataset
@@ -23,7 +24,8 @@ def category_classes(
       given: Classes by category.
 
     Raises:
-      ValueError: No category has a class, a class is out of range, or a category is unknown.
+      ValueError: No category has a class, a class is out of range, a category is unknown, or the
+        data's classes are those of another network: no name is the same.
 
     Example:
       >>> pets = Dataset("pets", [], ("cat", "unicorn"))
@@ -36,6 +38,15 @@ def category_classes(
             f"its categories are {', '.join(dataset.categories)}"
         )
     known = given if given is not None else dataset.class_indices
+    if given is None and known is not None and names and not _agree(known, names):
+        example = next(category for category in dataset.categories if known.get(category))
+        raise ValueError(
+            f"{dataset.name} is for another network: its {example!r} is class "
+            f"{known[example][0]}, which this network calls "
+            f"{_called(names, known[example][0])}, and so on; say which classes (indices) mean "
+            "each category, as {category: [index, ...]} (--classes), or take a network "
+            "that was trained on these data"
+        )
     if known is None:
         known = {category: find_classes(category, names) for category in dataset.categories}
     found = {c: tuple(map(int, known[c])) for c in dataset.categories if known.get(c)}
@@ -48,6 +59,16 @@ def category_classes(
     if not found:
         raise ValueError(
             f"no category of {dataset.name} is a class of the network by name; say which classes "
-            "(indices) mean each category, as {category: [index, ...]}"
+            "(indices) mean each category, as {category: [index, ...]} (--classes)"
         )
     return found
+
+
+def _agree(known: Mapping[str, Sequence[int]], names: Sequence[str]) -> bool:
+    """Returns whether any category is a class by name, too: then the data know the network."""
+    plain = {category: re.sub(r"^n\d{8} ", "", category) for category in known}  # ImageNet's
+    return any(set(find_classes(plain[c], names)) & set(known[c]) for c in known)
+
+
+def _called(names: Sequence[str], index: int) -> str:
+    return repr(names[index]) if 0 <= index < len(names) else "nothing: it has no such class"

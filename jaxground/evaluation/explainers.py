@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax import Array
+from jax import Array, lax
 
 from jaxground import attribution, core, maps
 from jaxground.methods import METHODS, default_tap, is_smoothed
@@ -30,6 +30,7 @@ class Explainer(NamedTuple):
       at: The tap at which it is read, `None` for the image.
       smoothing: Standard deviation of the Gaussian that its maps get, in parts of their longer
         side; zero for none.
+      threshold: Times the mean of a map: what is above it is boxed.
       options: What else it is called with.
       constants: Everything that can be set of it, with its value, ready for JSON.
       random: Whether it takes a key.
@@ -40,6 +41,7 @@ class Explainer(NamedTuple):
     function: Callable[..., Array]
     at: str | None
     smoothing: float
+    threshold: float
     options: Mapping[str, Any]
     constants: Mapping[str, Any]
     random: bool
@@ -57,6 +59,7 @@ class Explainer(NamedTuple):
             "method": self.method,
             "tap": self.at or "image",
             "smoothing": self.smoothing,
+            "box_threshold": self.threshold,
             **self.constants,
         }
 
@@ -78,8 +81,9 @@ def resolve(asked: str, card: Card, taps: Mapping[str, Any]) -> Explainer:
     Example:
       >>> from jaxground import models
       >>> card = models.shapes("compact_vgg").card
-      >>> resolve("gradient:smoothing=0:score=log_probability", card, {}).protocol()
-      {'method': 'gradient', 'tap': 'image', 'smoothing': 0, 'score': 'log_probability'}
+      >>> found = resolve("gradient:smoothing=0:score=log_probability", card, {}).protocol()
+      >>> found["tap"], found["smoothing"], found["score"]
+      ('image', 0, 'log_probability')
     """
     wrapped = re.fullmatch(r"(\w+)\((.+)\)((?::[^()]+=.*)?)", asked)
     if wrapped:
@@ -118,6 +122,7 @@ def resolve(asked: str, card: Card, taps: Mapping[str, Any]) -> Explainer:
         function=function,
         at=at,
         smoothing=usual if smoothing is None else smoothing,
+        threshold=METHODS[name].threshold,
         options={n: _table(v) if n == "rules" else v for n, v in options.items()},
         constants={**_defaults(function), **options},
         random="key" in inspect.signature(function).parameters,
@@ -138,18 +143,23 @@ def plain(name: str, at: str | None) -> Explainer:
         return inner._replace(label=name, method=name, function=wrap(inner.function), random=True)
     function = getattr(attribution, name)
     random = "key" in inspect.signature(function).parameters
-    return Explainer(name, name, function, at, 0, {}, {}, random)
+    return Explainer(name, name, function, at, 0, METHODS[name].threshold, {}, {}, random)
 
 
 def per_image(function: Callable[..., Any], keys: Array, *arrays: Array) -> Any:
-    """Returns `function(*arrays, key=...)` with a key for each image.
+    """Returns `function(*arrays, key=...)` of one image after the other, with a key for each.
 
-    So what is drawn for an image does not depend on its neighbours in the batch.
+    So what is drawn for an image does not depend on its neighbours in the batch, and a
+    `batch_size` among the options holds.
     """
     if len(keys) == 1:
         return function(*arrays, key=keys[0])
-    found = jax.vmap(lambda key, *rows: function(*(row[None] for row in rows), key=key))
-    return jax.tree.map(lambda every: every[:, 0], found(keys, *arrays))
+
+    def one(row):
+        key, *rows = row
+        return function(*(each[None] for each in rows), key=key)
+
+    return jax.tree.map(lambda every: every[:, 0], lax.map(one, (keys, *arrays)))
 
 
 def nearest(name: str, names: Sequence[str] | Mapping[str, Any]) -> str:

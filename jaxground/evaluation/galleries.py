@@ -17,6 +17,7 @@ import numpy as np
 from jaxground import plots
 from jaxground.data.annotations import Example
 from jaxground.data.images import ImageError
+from jaxground.evaluation.quantities import INFINITE
 from jaxground.evaluation.tables import best, numbers, visible
 
 SIDE = 220  # pixels of the longer side of a picture
@@ -156,7 +157,7 @@ def _pair(image, index: int, example: Example, class_names) -> Iterator[str]:
         if picture is not photo:
             _ring(picture, image["points"][method][index], example.size)
         values = "<br>".join(
-            f"{_text(name)} {value[index]:.3g}"
+            f"{_text(name)} {value[index] if value[index] == INFINITE else f'{value[index]:.3g}'}"
             for name, value in measured.items()
             if name != "hit" and value[index] is not None
         )

@@ -19,21 +19,23 @@ class Quantity(NamedTuple):
     """Something measured of each map.
 
     Attributes:
-      measure: Against masks, `measure(maps, masks, size)`, of arrays `[k, *canvas]` and the height
-        and width `int[2]` of the photograph in their upper left corner; against the network,
-        `measure(f, images, maps, targets)`, of maps `[batch, k, h, w]`. Returns a value of each.
+      measure: Returns a value of each map: against masks, `measure(maps, masks, size)`, of arrays
+        `[k, *canvas]` and the height and width `int[2]` of the photograph in their upper left
+        corner; against boxes, `measure(maps, boxes, size, threshold)`, of maps `[k, h, w]` as they
+        are and `boxes[k, n, 4]`; against the network, `measure(f, images, maps, targets)`, of maps
+        `[batch, k, h, w]`; of the explainer itself, `measure(explain, images, targets)`.
       of: What it is measured against.
       protocol: The function and its constants.
       random: Whether it takes a `key`.
+      shared: Whether what the network is asked does not depend on the maps: then those of all
+        explainers share the passes.
     """
 
     measure: Callable[..., Array]
-    of: Literal["mask", "network"]
+    of: Literal["mask", "box", "network", "explainer"]
     protocol: Mapping[str, Any]
     random: bool = False
-
-
-OF = "mask", "network"
+    shared: bool = False
 
 
 class Metric(NamedTuple):
@@ -59,8 +61,10 @@ METRICS = {
     "pointing_game_difficult": Metric("hit", average="categories", difficult=True, percent=True),
     "pointing_game_micro": Metric("hit", percent=True),
     "pointing_game_difficult_micro": Metric("hit", difficult=True, percent=True),
+    # On mosaics this is the grid pointing game: there the mask is the cell.
     "energy_pointing_game": Metric("energy_pointing_game", percent=True),
     "top_k_intersection": Metric("top_k_intersection", percent=True),
+    "localisation_error": Metric("localisation_error", good="small", percent=True),
     "sparseness": Metric("sparseness"),
     "entropy": Metric("entropy", good="small"),
     "insertion": Metric("insertion"),
@@ -70,7 +74,13 @@ METRICS = {
     "road_morf": Metric("road_morf", good="small"),
     "road_lerf": Metric("road_lerf"),
     "infidelity": Metric("infidelity", good="small"),
+    "sensitivity_n": Metric("sensitivity_n"),
+    "max_sensitivity": Metric("max_sensitivity", good="small"),
 }
+INFINITE = "infinite"  # a value in a record: JSON has no infinity
+# Of the pixels removed in sensitivity-n: from 1 % to most, on a logarithmic scale as in the paper.
+SHARES = 0.01, 0.04, 0.16, 0.64
+PERTURBED = 10  # images for max-sensitivity: each asks for a map anew, of RISE for all its masks
 
 
 def quantities(metrics: Sequence[str], tolerance: str) -> dict[str, Quantity]:
@@ -100,15 +110,45 @@ def _hit(tolerance: str) -> Quantity:
     return Quantity(measure, "mask", metrics.protocol(metrics.pointing_game, tolerance=tolerance))
 
 
-def _of_network(function: Callable, read: Callable, **options: Any) -> Callable[[str], Quantity]:
+def _of_network(
+    function: Callable, read: Callable, *, shared: bool = False, **options: Any
+) -> Callable[[str], Quantity]:
     """Returns what makes a quantity of a metric that asks the network."""
 
     def measure(*arrays, **key):
         return read(function(*arrays, **options, **key))
 
     random = "key" in inspect.signature(function).parameters
-    found = metrics.protocol(function, **options, **({"key": "by image"} if random else {}))
-    return lambda _: Quantity(measure, "network", found, random)
+    found = metrics.protocol(function, **options, **(BY_IMAGE if random else {}))
+    return lambda _: Quantity(measure, "network", found, random, shared)
+
+
+def _sensitivity_n(_: str) -> Quantity:
+    def measure(f, images, maps, targets, *, key):
+        pixels = images.shape[1] * images.shape[2]
+        sizes = [max(1, round(share * pixels)) for share in SHARES]
+        return metrics.sensitivity_n(f, images, maps, targets, key=key, sizes=sizes).mean(-1)
+
+    sizes = {"sizes": [f"{share:.0%} of the pixels" for share in SHARES]}
+    found = metrics.protocol(metrics.sensitivity_n, **sizes, **BY_IMAGE)
+    return Quantity(measure, "network", {**found, "read": "mean over sizes"}, True, True)
+
+
+def _max_sensitivity(_: str) -> Quantity:
+    def measure(explain, images, targets, *, key):
+        options = {"key": key, "samples": PERTURBED}
+        return metrics.max_sensitivity(explain, images, targets, **options).relative
+
+    found = metrics.protocol(metrics.max_sensitivity, samples=PERTURBED, **BY_IMAGE)
+    return Quantity(measure, "explainer", {**found, "read": "relative"}, True)
+
+
+def _localisation_error(_: str) -> Quantity:
+    def measure(maps, boxes, size, threshold):
+        return metrics.localisation_error(maps, boxes, threshold=threshold, sizes=size)
+
+    found = metrics.protocol(metrics.localisation_error, threshold="by method")
+    return Quantity(measure, "box", found)
 
 
 def _of_maps(function: Callable, *, masked: bool) -> Callable[[str], Quantity]:
@@ -128,8 +168,10 @@ def _aopc(found):
     return found.aopc
 
 
+BY_IMAGE = {"key": "by image"}
 _QUANTITIES = {
     "hit": _hit,
+    "localisation_error": _localisation_error,
     "energy_pointing_game": _of_maps(metrics.energy_pointing_game, masked=True),
     "top_k_intersection": _of_maps(metrics.top_k_intersection, masked=True),
     "sparseness": _of_maps(metrics.sparseness, masked=False),
@@ -140,5 +182,7 @@ _QUANTITIES = {
     "lerf": _of_network(metrics.region_perturbation, _aopc, order="lerf"),
     "road_morf": _of_network(metrics.road, _area, order="morf"),
     "road_lerf": _of_network(metrics.road, _area, order="lerf"),
-    "infidelity": _of_network(metrics.infidelity, lambda found: found.scaled),
+    "infidelity": _of_network(metrics.infidelity, lambda found: found.scaled, shared=True),
+    "sensitivity_n": _sensitivity_n,
+    "max_sensitivity": _max_sensitivity,
 }

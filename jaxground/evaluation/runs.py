@@ -12,18 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxground import __version__, taps
-from jaxground.core import MissingRuleError
+from jaxground import __version__
 from jaxground.data.annotations import Dataset
-from jaxground.evaluation import programs, work
+from jaxground.evaluation import programs, trials, work
 from jaxground.evaluation.classes import category_classes
-from jaxground.evaluation.explainers import Explainer, nearest, resolve
+from jaxground.evaluation.explainers import Explainer, nearest
+from jaxground.evaluation.identity import digest, identify_data, identify_network
 from jaxground.evaluation.quantities import METRICS, Quantity, quantities
 from jaxground.evaluation.summary import CONFIDENCE, RESAMPLES, summarise
 from jaxground.evaluation.work import Batch, Fit
-from jaxground.methods import METHODS
 from jaxground.models import Network
 
 SAMPLE = 24  # photographs in the gallery
@@ -126,7 +124,7 @@ class Evaluation:
                 name: settings[name]
                 for name in ("input", "network", "batch_size", "seed", "versions")
             },
-            "classes_sha256": _digest(settings["classes"]),
+            "classes_sha256": digest(settings["classes"]),
         }
 
     def _loaded(self, batches: Sequence[Batch]) -> Iterator[work.Loaded]:
@@ -202,25 +200,11 @@ def prepare_evaluation(
     if not batches:
         raise ValueError(f"{dataset.name} has no photograph of a category that the network knows")
     found = quantities(metrics, tolerance)
-    explainers, left_out = _explainers(model, methods, usual)
+    explainers, left_out = trials.choose(model, methods, usual)
+    trials.try_metrics(model, explainers, found, usual)
     settings = {
-        "data": {
-            "name": dataset.name,
-            "images": len(dataset.examples),
-            "sha256": _digest(
-                [
-                    [e.key, e.size, [[i.category, i.box] for i in e.instances]]
-                    for e in dataset.examples
-                ]
-            ),
-        },
-        "network": {
-            "name": model.card.name,
-            "spatial": model.spatial,
-            "parameters_sha256": _parameters(model),
-            **dataclasses.asdict(model.preprocess),
-            **(source or {}),
-        },
+        "data": identify_data(dataset),
+        "network": {**identify_network(model), **(source or {})},
         "methods": {explainer.label: explainer.protocol() for explainer in explainers},
         "metrics": metrics,
         "quantities": {name: dict(quantity.protocol) for name, quantity in found.items()},
@@ -247,44 +231,3 @@ def prepare_evaluation(
         left_out,
         json.loads(json.dumps(settings)),
     )
-
-
-def _explainers(
-    model: Network, methods: Sequence[str], usual: jax.ShapeDtypeStruct
-) -> tuple[tuple[Explainer, ...], dict[str, str]]:
-    """Returns the explainers asked for, and which of "all" do not run on the network, and why."""
-    found = taps(model, usual)
-    named = [name for name in methods if name != "all"]
-    wanted = list(dict.fromkeys([*named, *(METHODS if "all" in methods else ())]))
-    explainers, left_out = [], {}
-    for name in wanted:
-        try:
-            explainer = resolve(name, model.card, found)
-            _try(model, explainer, usual)
-        except (MissingRuleError, ValueError, TypeError, KeyError) as error:
-            reason = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-            if name in named:
-                raise ValueError(f"{name} on {model.card.name}: {reason}") from error
-            left_out[name] = reason
-        else:
-            explainers.append(explainer)
-    return tuple(explainers), left_out
-
-
-def _try(model: Network, explainer: Explainer, usual: jax.ShapeDtypeStruct) -> None:
-    keys = jax.random.split(jax.random.key(0), 1)
-    jax.eval_shape(lambda x, t, k: explainer(model, x, t, k), usual,
-                   jax.ShapeDtypeStruct((1, 1), jnp.int32), keys)  # fmt: skip
-
-
-def _parameters(model: Network) -> str:
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxground.evaluation.quantities import METRICS, Metric
+from jaxground.evaluation.quantities import INFINITE, METRICS, Metric
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -32,6 +32,8 @@ def summarise(
 
     Returns:
       A score each; `n` is the number of pairs that count. Where none does, all but `n` is None.
+      Infinite values (maps that say nothing have them) are not averaged: their number is a further
+      entry, `"infinite"`, if there are any.
     """
     records = sorted(records, key=lambda record: record["key"])
     metrics = list(metrics)
@@ -66,28 +68,37 @@ def resamples(count: int, resamples: int = RESAMPLES) -> np.ndarray:
 
 def _sums(
     metric: Metric, records: Sequence[Mapping[str, Any]], method: str, place: Mapping[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the sum and the number of values of each photograph, and category if need be."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Returns the sum and the number of values of each photograph, and category if need be.
+
+    And how many values are infinite.
+    """
     columns = len(place) if metric.average == "categories" else 1
     sums, counts = np.zeros((len(records), columns)), np.zeros((len(records), columns))
+    infinite = 0
     for row, record in enumerate(records):
         values = record["values"][method][metric.quantity]
         for category, difficult, value in zip(
             record["categories"], record["difficult"], values, strict=True
         ):
-            if value is not None and (difficult or not metric.difficult):
+            if value is None or (metric.difficult and not difficult):
+                continue
+            if value == INFINITE:
+                infinite += 1
+            else:
                 column = place[category] if columns > 1 else 0
                 sums[row, column] += value
                 counts[row, column] += 1
-    return sums, counts
+    return sums, counts, infinite
 
 
 def _score(
-    metric: Metric, sums: np.ndarray, counts: np.ndarray, weights: np.ndarray
+    metric: Metric, sums: np.ndarray, counts: np.ndarray, infinite: int, weights: np.ndarray
 ) -> dict[str, Any]:
     n = int(counts.sum())
+    more = {"infinite": infinite} if infinite else {}
     if n == 0:
-        return {"value": None, "low": None, "high": None, "n": 0}
+        return {"value": None, "low": None, "high": None, "n": 0, **more}
     value = _mean(sums.sum(0, keepdims=True), counts.sum(0, keepdims=True))[0]
     drawn = np.concatenate([_mean(w @ sums, w @ counts) for w in np.array_split(weights, 20)])
     tail = (1 - CONFIDENCE) / 2
@@ -98,6 +109,7 @@ def _score(
         "low": float(scale * low),
         "high": float(scale * high),
         "n": n,
+        **more,
     }
 
 

@@ -49,9 +49,9 @@ def visible(text: str) -> str:
 
 
 def best(metric: str, scores: Mapping[str, Any]) -> float | None:
-    """Returns the best value of a metric among methods."""
-    values = [each[metric]["value"] for each in scores.values()]
-    values = [value for value in values if value is not None]
+    """Returns the best value of a metric among methods, without those that have infinite ones."""
+    found = [each[metric] for each in scores.values() if "infinite" not in each[metric]]
+    values = [score["value"] for score in found if score["value"] is not None]
     choose = max if METRICS[metric].good == "large" else min
     return choose(values) if values else None
 
@@ -63,11 +63,12 @@ def numbers(metric: str, score: Mapping[str, Any]) -> tuple[str, str]:
       >>> numbers("pointing_game", {"value": 43.21, "low": 40.0, "high": 46.04})
       ('43.2', '[40.0, 46.0]')
     """
+    infinite = f"{score['infinite']} infinite" if "infinite" in score else ""
     if score["value"] is None:
-        return "-", ""
+        return "-", infinite
     digits = 1 if METRICS[metric].percent else 3
     value, low, high = (f"{score[name]:.{digits}f}" for name in ("value", "low", "high"))
-    return value, f"[{low}, {high}]"
+    return value, f"[{low}, {high}] {infinite}".rstrip()
 
 
 def _column(metric: str, scores: Mapping[str, Any]) -> list[str]:
@@ -76,7 +77,9 @@ def _column(metric: str, scores: Mapping[str, Any]) -> list[str]:
     rows = []
     for each in scores.values():
         value, interval = numbers(metric, each[metric])
-        mark = "*" if top is not None and each[metric]["value"] == top else " "
+        score = each[metric]
+        wins = top is not None and score["value"] == top and "infinite" not in score
+        mark = "*" if wins else " "
         rows.append((value + mark, interval))
     wide = [max(len(row[i]) for row in rows) for i in (0, 1)]
     cells = [f"{value:>{wide[0]}} {interval:>{wide[1]}}" for value, interval in rows]

@@ -73,6 +73,7 @@ class Batch(NamedTuple):
       size: Height and width of the input.
       targets: Number of targets of each photograph, at least that of its categories.
       canvas: Height and width that hold every photograph.
+      objects: Number of boxes of each target, at least that of its objects.
       length: Number of rows, at least that of `tasks`.
       tasks: The photographs.
     """
@@ -81,6 +82,7 @@ class Batch(NamedTuple):
     size: tuple[int, int]
     targets: int
     canvas: tuple[int, int]
+    objects: int
     length: int
     tasks: tuple[Task, ...]
 
@@ -93,6 +95,7 @@ class Loaded(NamedTuple):
       images: `float32[length, height, width, 3]`.
       candidates: `int32[length, targets, classes]`, the classes of each category, -1 for none.
       masks: `bool[length, targets, *canvas]`, of the categories, at the photographs' resolution.
+      boxes: `float32[length, targets, objects, 4]`, of the objects; without area for none.
       sizes: `int32[length, 2]`, height and width of the photographs.
       errors: Why a task cannot be done, by its row.
     """
@@ -101,6 +104,7 @@ class Loaded(NamedTuple):
     images: np.ndarray
     candidates: np.ndarray
     masks: np.ndarray
+    boxes: np.ndarray
     sizes: np.ndarray
     errors: dict[int, str]
 
@@ -131,6 +135,8 @@ def batches(
         for task in tasks:  # a program for each power of two, where it is worth compiling
             count = len(task.categories) if len(tasks) > FEW else most
             groups[size, _power_of_two(count)].append(task)
+    counts = (len(_boxes(example, c)) for example, categories in asked for c in categories)
+    objects = max(counts, default=0) or 1
     found: list[Batch] = []
     for (size, targets), tasks in sorted(groups.items(), key=lambda group: group[0]):
         length = min(batch_size, len(tasks))
@@ -138,7 +144,7 @@ def batches(
         height, width = (int(-(-side // CANVAS) * CANVAS) for side in largest)
         for start in range(0, len(tasks), length):
             rows = tuple(tasks[start : start + length])
-            found.append(Batch(len(found), size, targets, (height, width), length, rows))
+            found.append(Batch(len(found), size, targets, (height, width), objects, length, rows))
     return found
 
 
@@ -146,6 +152,11 @@ def _asked(example: Example, classes: Mapping[str, Sequence[int]]) -> tuple[str,
     """Returns the categories that have classes, as in VOC without those that are all difficult."""
     seen = {instance.category for instance in example.instances if not instance.difficult}
     return tuple(c for c in example.categories if c in classes and c in seen)
+
+
+def _boxes(example: Example, category: str) -> list[tuple[float, float, float, float]]:
+    """Returns the boxes of the objects of a category; that of a crowd is no object's."""
+    return [i.box for i in example.instances if i.category == category and not i.crowd]
 
 
 def _power_of_two(count: int) -> int:
@@ -194,6 +205,7 @@ def load(batch: Batch, classes: Mapping[str, Sequence[int]], preprocess: Preproc
     candidates = np.full((batch.length, batch.targets, most), -1, np.int32)
     images = np.zeros((batch.length, *batch.size, 3), np.float32)
     masks = np.zeros((batch.length, batch.targets, *batch.canvas), bool)
+    boxes = np.zeros((batch.length, batch.targets, batch.objects, 4), np.float32)
     sizes = np.ones((batch.length, 2), np.int32)
     errors = {}
     for row, (example, categories, _) in enumerate(batch.tasks):
@@ -205,10 +217,12 @@ def load(batch: Batch, classes: Mapping[str, Sequence[int]], preprocess: Preproc
         sizes[row] = height, width = example.size
         for index, category in enumerate(categories):
             masks[row, index, :height, :width] = example.mask(category)
+            for place, box in enumerate(_boxes(example, category)):
+                boxes[row, index, place] = box
         for index in range(batch.targets):
             found = classes[categories[min(index, len(categories) - 1)]]
             candidates[row, index, : len(found)] = found
-    return Loaded(batch, images, candidates, masks, sizes, errors)
+    return Loaded(batch, images, candidates, masks, boxes, sizes, errors)
 
 
 def _input(example: Example, size: tuple[int, int], preprocess: Preprocess) -> np.ndarray:
