@@ -1,9 +1,11 @@
-"""What all tests share: where the data is, and strict numerics."""
+"""What all tests share: where the data is, and how programs are compiled."""
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+# Small programs that run once: compiling them fast matters more than running them fast.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest
@@ -27,6 +29,15 @@ def golden(data) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no golden maps at {folder}")
     return folder
+
+
+@pytest.fixture
+def optimised():
+    """Compiles a test's programs for speed: those of large networks, above all in float64."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

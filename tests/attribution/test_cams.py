@@ -18,8 +18,6 @@ from jaxground.attribution import (
 )
 from jaxground.core import GRADIENT, ground, tap
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 F, X = zoo.plain(zoo.weights()), zoo.images()
 CAMS = [grad_cam_plus_plus, layer_cam, guided_grad_cam]
 

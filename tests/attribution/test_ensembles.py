@@ -17,8 +17,6 @@ from jaxground.attribution import (
     var_grad,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 F, X, KEY = zoo.plain(zoo.weights()), zoo.images(), jax.random.key(7)
 WRAPPERS = (smooth_grad, var_grad, square_grad)
 

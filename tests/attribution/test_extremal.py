@@ -9,8 +9,6 @@ from scipy import ndimage
 from jaxground.attribution import extremal
 from jaxground.attribution.extremal import extremal_masks, extremal_perturbation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def energies(x):
     """Two classes: how much of the first channel is left after the blur, and of the second."""

@@ -3,13 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import zoo
 
 from jaxground.attribution import gradient, input_x_gradient, signed_gradient
 from jaxground.core import tap
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_signed_gradient_is_the_slope_of_the_score(float64):

@@ -8,8 +8,6 @@ import zoo
 
 from jaxground.attribution import integrated_gradients, score_difference
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 X = zoo.images()
 
 

@@ -14,8 +14,6 @@ from jaxground.attribution.score_cam import score_cam
 from jaxground.core import tap
 from jaxground.passes import forward_passes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 EXPLAINERS = {
     "rise": functools.partial(rise, key=jax.random.key(3), masks=7, cells=3),
     "occlusion": functools.partial(occlusion, window=3, stride=2),

@@ -8,8 +8,6 @@ from scipy import ndimage
 
 from jaxground.attribution.perturbation import occlusion, rise
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(7)
 
 

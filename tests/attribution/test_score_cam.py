@@ -9,8 +9,6 @@ from scipy import ndimage
 from jaxground.attribution.score_cam import score_cam
 from jaxground.core import tap
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_against_loop():
     random = np.random.default_rng(0)

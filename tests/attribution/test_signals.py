@@ -21,8 +21,6 @@ from jaxground.attribution import (
 from jaxground.core import CAFFE, EXCITATION, GRADIENT, ground, tap
 from jaxground.scores import prior
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 F, X = zoo.plain(zoo.weights()), zoo.images()
 METHODS = {
     method.__name__: method

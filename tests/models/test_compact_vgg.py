@@ -182,7 +182,7 @@ def test_mass_is_what_excitation_backprop_puts_on_the_right_photograph(experimen
 
 @needs_data
 @needs_experiment
-def test_training_script_runs(experiment, tmp_path):
+def test_training_script_runs(experiment, tmp_path, optimised):
     train, *_ = experiment
     config = train.Config(steps=2, batch=8, report_every=2, images=2100)
     metrics = train.train(config, tmp_path)

@@ -297,7 +297,7 @@ def _relative_error(model, images, logits):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "squeezenet1_1", "vgg11"])
-def test_golden_logits(golden, float64, name):
+def test_golden_logits(golden, float64, optimised, name):
     recipe, stored = _recipe(golden), np.load(golden / f"{name}.npz")
     arrays = recipe.weights(json.loads((golden / f"{name}_shapes.json").read_text()))
     images = np.stack([recipe.image(seed) for seed in stored["seeds"]]).transpose(0, 2, 3, 1)
@@ -309,7 +309,7 @@ def test_golden_logits(golden, float64, name):
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_golden_logits_of_trained_squeezenet(data, golden, float64, suffix):
+def test_golden_logits_of_trained_squeezenet(data, golden, float64, optimised, suffix):
     stored = np.load(golden / "squeezenet1_1_photo.npz")
     file = data / "weights" / f"squeezenet1_1.{suffix}"
     model = models.create("squeezenet1_1", file, dtype=jnp.float64)

@@ -15,14 +15,6 @@ from jaxground.models.registry import entry
 from jaxground.weights.assignment import assign, recognise
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def tiny(size=8, **options):
     """Returns a transformer of two layers on patches of four pixels, every parameter random."""
     model = models.ViT(4, 2, 8, 2, 5, size=size, rngs=nnx.Rngs(0), **options)
