@@ -5,6 +5,7 @@ import pytest
 
 from jaxground.evaluation import quantities
 from jaxground.evaluation.summary import resamples, summarise
+from jaxground.evaluation.tables import best, numbers
 
 
 def record(key, categories, hits, difficult=None):
@@ -86,3 +87,27 @@ def test_chunks_do_not_change_their_shape(monkeypatch):
     drawn = resamples(30, 7)
     assert drawn.shape == (7, 30) and (drawn.sum(1) == 30).all()
     assert len(np.unique(drawn, axis=0)) == 7
+
+
+def test_infinite_values_are_counted_and_do_not_win():
+    def found(values):
+        records = [
+            {
+                "key": str(i),
+                "categories": ["cat"],
+                "difficult": [False],
+                "values": {"m": {"max_sensitivity": [value]}},
+            }
+            for i, value in enumerate(values)
+        ]
+        return scores(records, "max_sensitivity")["max_sensitivity"]
+
+    mixed, none, plain = found([0.25, "infinite", 0.75]), found(["infinite"]), found([0.9])
+    assert mixed["value"] == 0.5 and mixed["n"] == 2 and mixed["infinite"] == 1
+    assert none == {"value": None, "low": None, "high": None, "n": 0, "infinite": 1}
+    assert set(plain) == {"value", "low", "high", "n"}
+    table = {name: {"max_sensitivity": score} for name, score in
+             [("mixed", mixed), ("none", none), ("plain", plain)]}  # fmt: skip
+    assert best("max_sensitivity", table) == 0.9
+    assert numbers("max_sensitivity", mixed)[1].endswith("1 infinite")
+    assert numbers("max_sensitivity", none) == ("-", "1 infinite")
