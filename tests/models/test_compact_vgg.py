@@ -182,9 +182,10 @@ def test_mass_is_what_excitation_backprop_puts_on_the_right_photograph(experimen
 
 @needs_data
 @needs_experiment
-def test_training_script_runs(experiment, tmp_path, optimised):
+def test_training_script_runs(experiment, tmp_path, monkeypatch):
     train, *_ = experiment
-    config = train.Config(steps=2, batch=8, report_every=2, images=2100)
+    monkeypatch.setattr(train, "HELD_OUT", 100)
+    config = train.Config(steps=2, batch=8, report_every=2, images=200)
     metrics = train.train(config, tmp_path)
     assert metrics["step"] == 2 and 0 < metrics["region_loss"] < 5
     weights = tmp_path / "compact_vgg.safetensors"
