@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from jaxground.attribution import deconvnet as deconvnet
     from jaxground.attribution import excitation_backprop as excitation_backprop
+    from jaxground.attribution import extremal_masks as extremal_masks
     from jaxground.attribution import extremal_perturbation as extremal_perturbation
     from jaxground.attribution import grad_cam as grad_cam
     from jaxground.attribution import grad_cam_plus_plus as grad_cam_plus_plus
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from jaxground.attribution import rise as rise
     from jaxground.attribution import score_cam as score_cam
     from jaxground.attribution import score_difference as score_difference
+    from jaxground.attribution import signed_gradient as signed_gradient
     from jaxground.attribution import smooth_grad as smooth_grad
     from jaxground.attribution import square_grad as square_grad
     from jaxground.attribution import var_grad as var_grad
@@ -94,15 +96,16 @@ _MODULES = (
 )
 _NAMES = {
     "jaxground.attribution": (
-        "cam contrastive_excitation_backprop deconvnet excitation_backprop "
+        "cam contrastive_excitation_backprop deconvnet excitation_backprop extremal_masks "
         "extremal_perturbation grad_cam grad_cam_plus_plus gradient guided_backprop "
         "guided_grad_cam input_x_gradient integrated_gradients layer_cam lrp multi_scale "
-        "occlusion rise score_cam score_difference smooth_grad square_grad var_grad"
+        "occlusion rise score_cam score_difference signed_gradient smooth_grad square_grad "
+        "var_grad"
     ),
     "jaxground.core": (
-        "CAFFE Composite DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules alpha_beta "
-        "attn_lrp epsilon excite flat fold_batch_norm gamma ground mass prepare split tap taps "
-        "w_squared z_box z_plus"
+        "CAFFE Composite DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules "
+        "alpha_beta attn_lrp epsilon excite flat fold_batch_norm gamma ground mass prepare "
+        "split tap taps w_squared z_box z_plus"
     ),
     "jaxground.data": "read_coco read_imagenet read_voc",
     "jaxground.dropout": "Dropout excitation_dropout",
