@@ -35,7 +35,14 @@ examples:
 methods:
   NAME[@TAP][:OPTION=VALUE]..., such as rise:masks=1000 or gradient:score=log_probability;
   `smoothing`, in parts of the longer side of a map, is an option of all. "all" is every method
-  that runs on the network.
+  that runs on the network. Maps count as they are: those of lrp:rules=z_plus and alpha_beta are
+  turned about where the logit is negative.
+
+metrics:
+  see --list-metrics. insertion, deletion, morf, lerf, road_morf and road_lerf ask the network 9 to
+  101 times for each map, infidelity and sensitivity_n 1,401 times for each photograph together;
+  max_sensitivity makes each map 11 times. A map that says nothing has an infinite max_sensitivity:
+  these are counted, not averaged, and such a method is never called best.
 
 exit codes:
   0 all done; 1 some photographs are broken, the results say which; 2 stopped by an error, the

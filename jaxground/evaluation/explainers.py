@@ -47,7 +47,11 @@ class Explainer(NamedTuple):
     random: bool
 
     def __call__(self, f: Callable, images: Array, targets: Array, keys: Array) -> Array:
-        """Returns the smoothed maps `[batch, k, h, w]`, one of `keys[batch]` for each image."""
+        """Returns the smoothed maps `[batch, k, h, w]`, one of `keys[batch]` for each image.
+
+        They are as the method defines them, signs included: `lrp:rules=z_plus` of a class with a
+        negative logit, whose relevance is negative everywhere, points away from it.
+        """
         options = dict(self.options) if self.at is None else {"at": self.at, **self.options}
         call = functools.partial(self.function, f, **options)
         found = per_image(call, keys, images, targets) if self.random else call(images, targets)
