@@ -21,7 +21,7 @@ def test_the_examples_of_the_readme_run(section):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch, optimised):
     monkeypatch.chdir(tmp_path)
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
     names = {}
