@@ -216,6 +216,7 @@ def test_another_setting_in_the_same_folder_is_refused(root, whole, capsys):
         (["--data", "cocoa:x"], "did you mean coco"),
         (["--data", "coco:"], "where are they"),
         (["--data", "coco:absent"], "absent"),
+        (["--data", "scenes", "--images", "2"], "scenes/96 is for another network"),
         (["--data", "mosaics", "--tolerance", "wide"], "tolerance"),
         (["--data", "mosaics", "--classes", "absent.json"], "absent.json"),
         (["--model", "alexnet"], "weights"),
