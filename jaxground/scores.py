@@ -131,6 +131,8 @@ def _question(outputs, targets: "_Targets", score) -> Callable[[Array], Array] |
     shape, kind = targets.array.shape, targets.array.dtype
     if shape and shape[0] != outputs.shape[0]:
         raise ValueError(f"targets {shape} do not match the batch of {outputs.shape[0]} images")
+    if 0 in shape:
+        raise ValueError(f"targets {shape} ask for nothing: give each image at least one class")
     if _is_float(targets.array):
         if score != "logit":
             raise ValueError(

@@ -261,8 +261,13 @@ def test_good_images_come_back_unchanged():
             TypeError,
             "targets must be classes (integers) or a prior (floats), got bool",
         ),
+        (
+            np.zeros((2, 0), int),
+            ValueError,
+            "targets (2, 0) ask for nothing: give each image at least one class",
+        ),
     ],
-    ids=["class", "classes", "batch", "scalar", "rank 3", "prior", "flat prior", "mask"],
+    ids=["class", "classes", "batch", "scalar", "rank 3", "prior", "flat prior", "mask", "none"],
 )
 @pytest.mark.parametrize("ask", [prior, score_values])
 def test_targets_are_checked(ask, targets, error, message):

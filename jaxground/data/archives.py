@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from jaxground.data.annotations import AnnotationError, Example, Instance
-from jaxground.data.shapes import check_runs
+from jaxground.data.shapes import check_polygon, check_runs
 
 JSON_LIMIT = 2**30  # bytes; the largest official file, instances_train2017.json, has 449 MB
 XML_LIMIT = 2**20  # bytes; those of VOC and ImageNet have at most some tens of thousands
@@ -155,7 +155,7 @@ def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
     """Returns the examples with the objects that can be used, their boxes clipped to the image.
 
     Objects whose box is inverted, not finite or outside the image, whose polygons are not finite
-    or whose mask is of another size are left out: the official archives have a few. One warning
+    or no outlines, or whose mask is of another size are left out: the official archives have a few. One warning
     counts them and describes the first.
 
     Args:
@@ -193,11 +193,13 @@ def _fault(instance: Instance, size: tuple[int, int]) -> str | None:
         return f"box {instance.box} is outside its image of {size[1]} x {size[0]} or inverted"
     if not all(np.isfinite(polygon).all() for polygon in instance.polygons):
         return "a polygon is not finite"
-    if instance.runs is not None:
-        try:
+    try:
+        if instance.runs is not None:
             check_runs(instance.runs, size)
-        except ValueError as error:
-            return str(error)
+        for polygon in instance.polygons:
+            check_polygon(polygon, size)
+    except ValueError as error:
+        return str(error)
     return None
 
 

@@ -45,12 +45,7 @@ def fill_polygon(mask: np.ndarray, polygon: np.ndarray) -> np.ndarray:
              [0, 0, 0, 0]])
     """
     height, width = mask.shape
-    start = np.asarray(polygon, np.float64).reshape(-1, 2)
-    end = np.roll(start, -1, axis=0)
-    upper, lower = np.sort(np.stack([start[:, 1], end[:, 1]]), axis=0)
-    # Each edge crosses the lines through the centres of these rows ...
-    first, last = (np.clip(np.ceil(y - 0.5), 0, height).astype(int) for y in (upper, lower))
-    counts = last - first
+    start, end, first, counts = _edges(polygon, height)
     edges = np.repeat(np.arange(len(start)), counts)
     rows = np.arange(len(edges)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
     if not len(rows):
@@ -66,6 +61,37 @@ def fill_polygon(mask: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     inside = np.cumsum(turns.reshape(-1, across), axis=1)[:, :-1] % 2 == 1
     mask[window] |= inside
     return mask
+
+
+def check_polygon(polygon: np.ndarray, size: tuple[int, int]):
+    """Raises an error if a polygon crosses more rows of pixels than an image has pixels.
+
+    No outline does; to fill it would take memory and time without bound.
+
+    Args:
+      polygon: `float[vertices, 2]`, x and y of each, finite.
+      size: Height and width of the image.
+
+    Raises:
+      ValueError: It does.
+    """
+    height, width = size
+    if len(polygon) > width:  # fewer edges cannot: each crosses a row at most once
+        crossings = int(_edges(polygon, height)[3].sum())
+        if crossings > height * width:
+            raise ValueError(
+                f"a polygon of {len(polygon):,} vertices crosses {crossings:,} rows in an image of "
+                f"{height} x {width}"
+            )
+
+
+def _edges(polygon: np.ndarray, height: int) -> tuple[np.ndarray, ...]:
+    """Returns start and end of each edge, the first row whose centre it crosses, and how many."""
+    start = np.asarray(polygon, np.float64).reshape(-1, 2)
+    end = np.roll(start, -1, axis=0)
+    upper, lower = np.sort(np.stack([start[:, 1], end[:, 1]]), axis=0)
+    first, last = (np.clip(np.ceil(y - 0.5), 0, height).astype(int) for y in (upper, lower))
+    return start, end, first, last - first
 
 
 def encode_runs(mask: np.ndarray) -> np.ndarray:

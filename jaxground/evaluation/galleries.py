@@ -191,7 +191,8 @@ def _outlined(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Returns the photograph, dimmed outside the object."""
     from PIL import Image
 
-    inside = np.asarray(Image.fromarray(mask).resize(photo.shape[1::-1]))[..., None]
+    height, width = photo.shape[:2]
+    inside = np.asarray(Image.fromarray(mask).resize((width, height)))[..., None]
     return np.where(inside, photo, photo // 3 + 150).astype(np.uint8)
 
 
