@@ -155,8 +155,8 @@ def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
     """Returns the examples with the objects that can be used, their boxes clipped to the image.
 
     Objects whose box is inverted, not finite or outside the image, whose polygons are not finite
-    or no outlines, or whose mask is of another size are left out: the official archives have a few. One warning
-    counts them and describes the first.
+    or no outlines, or whose mask is of another size are left out: the official archives have a
+    few. One warning counts them and describes the first.
 
     Args:
       examples: As a stranger described them.

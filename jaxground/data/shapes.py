@@ -45,6 +45,7 @@ def fill_polygon(mask: np.ndarray, polygon: np.ndarray) -> np.ndarray:
              [0, 0, 0, 0]])
     """
     height, width = mask.shape
+    # Each edge crosses the lines through the centres of these rows ...
     start, end, first, counts = _edges(polygon, height)
     edges = np.repeat(np.arange(len(start)), counts)
     rows = np.arange(len(edges)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
@@ -64,9 +65,9 @@ def fill_polygon(mask: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def check_polygon(polygon: np.ndarray, size: tuple[int, int]):
-    """Raises an error if a polygon crosses more rows of pixels than an image has pixels.
+    """Raises an error if a polygon crosses rows of pixels four times as often as there are pixels.
 
-    No outline does; to fill it would take memory and time without bound.
+    No outline does, even one finer than pixels; filling it would take memory without bound.
 
     Args:
       polygon: `float[vertices, 2]`, x and y of each, finite.
@@ -76,12 +77,12 @@ def check_polygon(polygon: np.ndarray, size: tuple[int, int]):
       ValueError: It does.
     """
     height, width = size
-    if len(polygon) > width:  # fewer edges cannot: each crosses a row at most once
+    if len(polygon) > 4 * width:  # fewer edges cannot: each crosses a row at most once
         crossings = int(_edges(polygon, height)[3].sum())
-        if crossings > height * width:
+        if crossings > 4 * height * width:
             raise ValueError(
-                f"a polygon of {len(polygon):,} vertices crosses {crossings:,} rows in an image of "
-                f"{height} x {width}"
+                f"a polygon of {len(polygon):,} vertices crosses rows {crossings:,} times in an "
+                f"image of {height} x {width}"
             )
 
 

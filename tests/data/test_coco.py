@@ -136,11 +136,12 @@ def test_objects_that_cannot_be_used_are_counted(tmp_path):
             {"bbox": [16, 0, 2, 2]},
             {"bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 1e300, 3, 2, nan]]},
             {"bbox": [0, 0, 2, 2], "segmentation": {"counts": [1, 2, 3]}},
+            {"bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 3, 99] * 500]},  # no outline
             {"bbox": [0, 0, 2, 2], "segmentation": [[-50, -50, 90, -50, 90, 90, -50, 90]]},
         ]
     )
     write_coco(tmp_path, content)
-    with pytest.warns(UserWarning, match=r"5 of 8 objects left out; first 'dog' in val2017/0.*nan"):
+    with pytest.warns(UserWarning, match=r"6 of 9 objects left out; first 'dog' in val2017/0.*nan"):
         (example,) = read_coco(tmp_path).examples
     assert [i.box for i in example.instances][:2] == [(0, 10, 16, 12), (4, 4, 4, 4)]
     assert example.instances[1].mask(example.size).sum() == 1

@@ -5,6 +5,7 @@ import pytest
 
 from jaxground.data.annotations import Example, Instance
 from jaxground.data.shapes import (
+    check_polygon,
     decode_runs,
     decompress_runs,
     encode_runs,
@@ -117,3 +118,15 @@ def test_masks_of_instances_and_categories():
     assert example.mask("dog").sum() == 8 + 6 - 3, "they share the pixels 1,1, 2,2 and 4,4"
     assert example.mask("cat").sum() == 1
     assert example.mask("bird").shape == size and not example.mask("bird").any()
+
+
+def test_a_polygon_without_bound_is_refused_and_fine_outlines_are_not():
+    size = 40, 60
+    zigzag = np.stack([np.linspace(0, 60, 500), np.arange(500) % 2 * 40.0], axis=1)
+    with pytest.raises(ValueError, match="500 vertices crosses rows 20,000 times"):
+        check_polygon(zigzag, size)
+    check_polygon(zigzag[:240], size)  # four times as often as there are pixels
+    angles = np.linspace(0, 2 * np.pi, 100_000, endpoint=False)
+    circle = np.stack([30 + 15 * np.cos(angles), 20 + 15 * np.sin(angles)], axis=1)
+    check_polygon(circle, size)
+    check_polygon(np.zeros((0, 2)), size)
