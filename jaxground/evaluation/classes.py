@@ -38,8 +38,8 @@ def category_classes(
             f"its categories are {', '.join(dataset.categories)}"
         )
     known = given if given is not None else dataset.class_indices
-    if given is None and known is not None and names and not _agree(known, names):
-        example = next(category for category in dataset.categories if known.get(category))
+    example = next((c for c in dataset.categories if known is not None and known.get(c)), None)
+    if given is None and known and example and names and not _agree(known, names):
         raise ValueError(
             f"{dataset.name} is for another network: its {example!r} is class "
             f"{known[example][0]}, which this network calls "

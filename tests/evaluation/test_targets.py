@@ -40,3 +40,9 @@ def test_names_with_wordnet_numbers_agree():
 def test_nothing_of_that_name_is_refused():
     with pytest.raises(ValueError, match="no category of pets"):
         category_classes(Dataset("pets", [], ("ring",)), NAMES, 3)
+
+
+def test_classes_of_other_categories_alone_are_refused():
+    for indices in ({"disc": (1,)}, {"ring": ()}):
+        with pytest.raises(ValueError, match="no category of pets"):
+            category_classes(Dataset("pets", [], ("ring",), indices), NAMES, 3)
