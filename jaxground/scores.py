@@ -85,6 +85,26 @@ def score_values(outputs: Array, targets: ArrayLike, score: Score = "logit") -> 
     return jnp.where(inside, picked, 0), single
 
 
+def repeat_targets(targets: ArrayLike, batch: int, times: int) -> Array | np.ndarray:
+    """Returns targets for images that are each repeated `times` in a row.
+
+    Targets whose values are known stay known, so that they can be checked.
+
+    Raises:
+      ValueError: They are not those of `batch` images.
+
+    Example:
+      >>> repeat_targets([3, 5], 2, 2).tolist()
+      [3, 3, 5, 5]
+    """
+    asked = _as_targets(targets)
+    if asked.array.shape[:1] != (batch,):
+        raise ValueError(f"targets {asked.array.shape} do not match the batch of {batch} images")
+    if asked.known is None:
+        return jnp.repeat(asked.array, times, axis=0)
+    return np.repeat(asked.known, times, axis=0)
+
+
 def prior(outputs: Array, targets: ArrayLike, score: Score = "logit") -> tuple[Array, bool]:
     """Returns the gradient of each target's score by the outputs: where a backward pass starts.
 

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxground.passes import chunks
-from jaxground.scores import Classifier, check_images
+from jaxground.scores import Classifier, check_images, repeat_targets
 
 
 class NoisyExplainer(Protocol):
@@ -153,9 +152,11 @@ def _noisy(explainer, samples: int, noise: float, batch_size: int, finish) -> No
 
         def add(moments: tuple[Array, _Moments], numbers: Array):
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-            draw = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], images.dtype))
-            noisy = (images[:, None] + scale * draw(keys)).reshape(-1, *images.shape[1:])
-            maps = explainer(f, noisy, _repeated(targets, len(numbers)), **options)
+            # In float32, whatever the type of the images: the same noise from the same key.
+            draw = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:], jnp.float32))
+            noisy = images[:, None] + scale * draw(keys).astype(images.dtype)
+            noisy = noisy.reshape(-1, *images.shape[1:])
+            maps = explainer(f, noisy, repeat_targets(targets, batch, len(numbers)), **options)
             maps = maps.reshape(batch, len(numbers), *maps.shape[1:])
             drawn = (numbers < samples).reshape(1, -1, *(1,) * (maps.ndim - 2))
             return _updated(moments, maps, drawn), None
@@ -181,10 +182,3 @@ def _updated(moments: tuple[Array, _Moments], maps: Array, drawn: Array):
     step, share = average - mean, new / (count + new)
     spread = spread + (jnp.where(drawn, maps - average[:, None], 0) ** 2).sum(1)
     return count + new, _Moments(mean + step * share, spread + step**2 * count * share)
-
-
-def _repeated(targets: ArrayLike, times: int) -> ArrayLike:
-    """Returns targets, each `times` in a row; known ones stay known, so that they are checked."""
-    if any(isinstance(t, Tracer) for t in jax.tree.leaves(targets)):
-        return jnp.repeat(jnp.asarray(targets), times, axis=0)
-    return np.repeat(np.asarray(targets), times, axis=0)

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxground.maps import resize
-from jaxground.scores import check_images
+from jaxground.scores import check_images, repeat_targets
 
 
 def multi_scale(
@@ -64,7 +63,7 @@ def multi_scale(
 
     def explain(f, images: ArrayLike, targets: ArrayLike, **options: Any) -> Array:
         images = check_images(images)
-        asked = _twice(targets) if mirror else targets
+        asked = repeat_targets(targets, len(images), 2) if mirror else targets
         found = []
         for short in sizes:
             shown = _at_size(images, short)
@@ -96,10 +95,3 @@ def _unit(maps: Array) -> Array:
     maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
     size = jnp.abs(maps).mean((-2, -1), keepdims=True)
     return maps / jnp.where(size > 0, size, 1)
-
-
-def _twice(targets: ArrayLike) -> ArrayLike:
-    """Returns each target twice in a row; known ones stay known, so that they are checked."""
-    if any(isinstance(t, Tracer) for t in jax.tree.leaves(targets)):
-        return jnp.repeat(jnp.asarray(targets), 2, axis=0)
-    return np.repeat(np.asarray(targets), 2, axis=0)

@@ -12,6 +12,7 @@ list of classes, says what a network of ImageNet calls them.
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,12 @@ def read_coco(folder: str | os.PathLike, split: str | None = None) -> Dataset:
             categories, rows = _official(content)
         else:
             categories, rows = list(content["categories"]), _per_image(content)
+        if not all(isinstance(category, str) for category in categories):
+            raise TypeError(f"categories are {categories}, not all of them names")
         if len(set(categories)) != len(categories):
             raise AnnotationError(f"{annotations} has two categories of one name")
+        if twice := [name for name, n in Counter(name for name, *_ in rows).items() if n > 1]:
+            raise AnnotationError(f"{annotations} lists {twice[0]!r} more than once")
         files = require_files(
             folder / images,
             [name for name, *_ in rows],
@@ -165,4 +170,8 @@ def _instance(category: str, xywh: Any, segmentation: Any, crowd: Any) -> Instan
 def _read_class_indices(path: Path) -> dict[str, tuple[int, ...]] | None:
     if not path.is_file():
         return None
-    return {name: tuple(map(int, found)) for name, found in read_json(path).items()}
+    found = read_json(path)
+    for category, classes in found.items():
+        if not isinstance(classes, list) or not all(type(index) is int for index in classes):
+            raise AnnotationError(f"{path}: the classes of {category!r} are {classes!r}, no [int]")
+    return {category: tuple(classes) for category, classes in found.items()}

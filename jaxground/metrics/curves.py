@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxground.metrics.asking import as_images, ask, on_images
 from jaxground.metrics.ranking import removal_ranks
+from jaxground.metrics.validity import is_flat
 from jaxground.scores import Classifier, Score, check_images
 
 STEPS = 28  # RISE's 224 * 8 pixels per step on 224 x 224
@@ -48,8 +49,9 @@ def deletion(
     Ours, not published: ties. RISE takes equal pixels in an arbitrary order, and an arbitrary order
     can win: of three photographs, pixels in random order had a smaller mean area than Grad-CAM and
     the gradient had (experiments/sanity/README.md). Here equal pixels go when the last is due (see
-    `removal_ranks`), so that a constant map, zero or not, or one that is NaN throughout, removes
-    nothing before the last step and has about the largest area there is. NaN pixels go last.
+    `removal_ranks`); NaN pixels go last. A constant map, zero or not, or one that is NaN
+    throughout, removes everything at one step: the last or, where the baseline scores higher than
+    the image, the first. It has the larger of the two areas and never wins.
 
     Args:
       f: Maps images `[batch, height, width, channel]` to logits.
@@ -82,7 +84,7 @@ def deletion(
     """  # fmt: skip
     images = check_images(images)
     baseline = as_images(baseline, images)
-    return _replaced(f, images, baseline, maps, targets, step, score, batch_size)
+    return _replaced(f, images, baseline, maps, targets, step, score, batch_size, jnp.maximum)
 
 
 def insertion(
@@ -99,8 +101,8 @@ def insertion(
     """Returns how the score rises while the most relevant pixels are put in; high is good.
 
     RISE's protocol: from a blurred copy of the image (`blur`) to the image. Arguments, errors, cost
-    and the rule for ties are those of `deletion`: a constant map puts in nothing before the last
-    step, and has about the smallest area there is.
+    and the rule for ties are those of `deletion`: a constant map puts in everything at one step,
+    and has the smaller area of the last and the first.
 
     Args:
       f: As for `deletion`.
@@ -126,7 +128,7 @@ def insertion(
     """  # fmt: skip
     images = check_images(images)
     baseline = blur(images) if baseline is None else as_images(baseline, images)
-    return _replaced(f, baseline, images, maps, targets, step, score, batch_size)
+    return _replaced(f, baseline, images, maps, targets, step, score, batch_size, jnp.minimum)
 
 
 def blur(images: Array) -> Array:
@@ -163,8 +165,12 @@ def blur(images: Array) -> Array:
     return blurred.astype(images.dtype)
 
 
-def _replaced(f, start, end, maps, targets, step, score, batch_size) -> Curve:
-    """Returns the scores on the way from `start` to `end`, the most relevant pixels first."""
+def _replaced(f, start, end, maps, targets, step, score, batch_size, worse) -> Curve:
+    """Returns the scores on the way from `start` to `end`, the most relevant pixels first.
+
+    All pixels of a flat map are due at once: at the last step or at the first, whichever is `worse`
+    by the scores of the ends.
+    """
     relevance, single = on_images(maps, start)
     pixels = relevance.shape[2] * relevance.shape[3]
     step = -(-pixels // STEPS) if step is None else step
@@ -182,5 +188,8 @@ def _replaced(f, start, end, maps, targets, step, score, batch_size) -> Curve:
         batch_size=batch_size,
         single=single,
     )
+    first, last = scores[..., :1], scores[..., -1:]
+    inner = jnp.where(is_flat(relevance)[..., None], worse(first, last), scores[..., 1:-1])
+    scores = jnp.concatenate([first, inner, last], axis=-1)
     area = (scores.sum(-1) - (scores[..., 0] + scores[..., -1]) / 2) / (len(counts) - 1)
     return Curve(scores[:, 0], area[:, 0]) if single else Curve(scores, area)

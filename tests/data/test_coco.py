@@ -11,6 +11,7 @@ from jaxground.data.archives import JSON_LIMIT
 
 OUTLINE = [2, 3, 9, 3, 9, 8, 2, 8]
 OBJECT = {"bbox": [2, 3, 7, 5], "segmentation": [OUTLINE]}
+RECORD = {"file": "a.jpg", "width": 16, "height": 12, "objects": []}
 
 
 def test_official_archives(tmp_path):
@@ -122,6 +123,30 @@ def test_sizes_are_sane(tmp_path):
     with open(path, "r+b") as file:
         file.truncate(JSON_LIMIT + 1)  # sparse
     with pytest.raises(AnnotationError, match="more than 1,073,741,824 are refused"):
+        read_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"categories": ["cat", 5]}, "not all of them names"),
+        ({"images": [RECORD, RECORD]}, "lists 'a.jpg' more than once"),
+    ],
+)
+def test_ambiguous_annotations_are_refused(tmp_path, change, message):
+    write_image(tmp_path / "a.jpg")
+    content = {"categories": ["cat"], "images": [RECORD], **change}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=message):
+        read_coco(tmp_path)
+
+
+def test_classes_of_a_category_are_a_list_of_integers(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    content = {"categories": ["cat"], "images": [RECORD]}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    (tmp_path / "coco_to_imagenet_index.json").write_text(json.dumps({"cat": "12"}))
+    with pytest.raises(AnnotationError, match="classes of 'cat' are '12'"):
         read_coco(tmp_path)
 
 

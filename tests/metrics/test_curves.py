@@ -119,15 +119,15 @@ def test_maps_of_another_resolution_are_resized_and_ties_survive():
     assert ranks[0, 0] < ranks[-1, 0]
 
 
-def test_flat_maps_change_nothing_before_the_last_step():
+def test_flat_maps_change_everything_at_one_step_whichever_is_worse():
     """So they have the worst area that a curve between its ends can have, whatever the order."""
     maps = jnp.concatenate([FLAT, MAPS[0, :1]]).reshape(2, K, HEIGHT, WIDTH)
-    for flat, curve in zip(curves(maps, TARGETS), curves(MAPS, TARGETS), strict=True):
-        held = np.broadcast_to(curve.scores[..., :1], curve.scores[..., :-1].shape)
-        pairs = zip(*(x.reshape(2 * K, -1) for x in (flat.scores, curve.scores, held)), strict=True)
-        for scores, ends, stayed in list(pairs)[: len(FLAT)]:
-            np.testing.assert_allclose(scores[:-1], stayed, rtol=1e-6)
-            np.testing.assert_allclose(scores[-1], ends[-1], rtol=1e-6)
+    found = zip(curves(maps, TARGETS), curves(MAPS, TARGETS), (max, min, min), strict=True)
+    for flat, curve, worse in found:
+        pairs = zip(*(x.scores.reshape(2 * K, -1) for x in (flat, curve)), strict=True)
+        for scores, ends in list(pairs)[: len(FLAT)]:
+            np.testing.assert_allclose((scores[0], scores[-1]), (ends[0], ends[-1]), rtol=1e-6)
+            np.testing.assert_allclose(scores[1:-1], worse(ends[0], ends[-1]), rtol=1e-6)
 
 
 def test_flat_maps_lose_against_a_map_that_knows_and_against_noise():
@@ -145,6 +145,8 @@ def test_flat_maps_lose_against_a_map_that_knows_and_against_noise():
     deleted, inserted = areas(jnp.ones((1, HEIGHT, WIDTH, 1)))
     assert deleted[0] < deleted[1] < deleted[2:].min()
     assert inserted[0] > inserted[1] > inserted[2:].max()
+    deleted, inserted = areas(-jnp.ones((1, HEIGHT, WIDTH, 1)))  # the baseline scores higher
+    assert max(deleted[:2]) < deleted[2:].min() and min(inserted[:2]) > inserted[2:].max()
 
 
 def test_one_pixel_goes_first():
