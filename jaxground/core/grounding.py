@@ -1,17 +1,17 @@
 """From a prior at the output to the mass at any tap, in one backward pass."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxground.core.contrast import with_dual
 from jaxground.core.names import find, slot_of
-from jaxground.core.program import Program, describe
-from jaxground.core.rules import Rule, contrast
-from jaxground.core.tables import EXCITATION, LINEAR_MAPS, Composite, Rules
-from jaxground.core.transform import RESHAPING, evaluate, trace
+from jaxground.core.program import Program
+from jaxground.core.tables import EXCITATION, Composite, Rules
+from jaxground.core.transform import evaluate, trace
 
 
 class Grounding(NamedTuple):
@@ -36,7 +36,7 @@ def ground(
     *,
     at: str | Sequence[str] | None = None,
     rules: Rules | Composite = EXCITATION,
-    contrastive: bool = False,
+    contrastive: bool | Literal["apart"] = False,
 ) -> Grounding:
     """Returns the outputs of `f` at `x`, and the pullback of the mass to the taps `at`.
 
@@ -49,6 +49,7 @@ def ground(
       rules: The table of the method.
       contrastive: Subtract the mass of the dual unit, that of the negated weights of the last
         weighted linear maps (Zhang et al., ECCV 2016, section 3.3). The mass is then signed.
+        `"apart"` does not subtract: `pull` returns both masses, on a new first axis of two.
 
     Raises:
       KeyError: There is no such tap; the message lists those that are there.
@@ -73,16 +74,23 @@ def ground(
             "stop_gradient stands in between"
         )
     sources = tuple(slots.values()) or program.inputs
-    overrides = _duals(program, sources) if contrastive else {}
+    overrides = {}
+    if contrastive:
+        program, overrides = with_dual(program, sources)
+
+    def both(outputs):
+        """Returns the outputs and, if `contrastive`, those of the dual unit, equal but in pull."""
+        size = tree.num_leaves
+        return [tree.unflatten(outputs[i : i + size]) for i in range(0, len(outputs), size)]
 
     if at is None:
 
         def of_input(x):
             outputs, _ = evaluate(program, jax.tree.leaves(x), overrides=overrides)
-            return jax.tree.unflatten(tree, outputs)
+            return both(outputs)
 
-        outputs, pull = jax.vjp(of_input, x)
-        return Grounding(outputs, x, lambda prior: pull(prior)[0])
+        (outputs, *_), pull = jax.vjp(of_input, x)
+        return Grounding(outputs, x, _of_prior(lambda priors: pull(priors)[0], contrastive))
 
     def of_probes(probes):
         outputs, values = evaluate(
@@ -92,19 +100,37 @@ def ground(
             overrides=overrides,
             read=list(slots.values()),
         )
-        return jax.tree.unflatten(tree, outputs), dict(zip(slots, values, strict=True))
+        return both(outputs), dict(zip(slots, values, strict=True))
 
     shapes = {slot: program.shapes[slot] for slot in {*sources, *_beside(program, sources)}}
     zeros = {slot: jnp.zeros(s.shape, s.dtype) for slot, s in shapes.items()}
-    outputs, pull, activations = jax.vjp(of_probes, zeros, has_aux=True)
+    (outputs, *_), pull, activations = jax.vjp(of_probes, zeros, has_aux=True)
 
-    def pull_to_taps(prior):
-        masses = pull(prior)[0]
+    def pull_to_taps(priors):
+        masses = pull(priors)[0]
         return {name: masses[slot] for name, slot in slots.items()}
 
     if isinstance(at, str):
-        return Grounding(outputs, activations[at], lambda prior: pull_to_taps(prior)[at])
-    return Grounding(outputs, activations, pull_to_taps)
+        pull_to_tap = _of_prior(lambda priors: pull_to_taps(priors)[at], contrastive)
+        return Grounding(outputs, activations[at], pull_to_tap)
+    return Grounding(outputs, activations, _of_prior(pull_to_taps, contrastive))
+
+
+def _of_prior(
+    pull: Callable[[list[Any]], Any], contrastive: bool | Literal["apart"]
+) -> Callable[[Any], Any]:
+    """Returns the pullback of one prior; `pull` takes that of the outputs and of their duals."""
+
+    def apart(prior):
+        pairs = [(jnp.stack([p, 0 * p]), jnp.stack([0 * p, p])) for p in jax.tree.leaves(prior)]
+        trees = [jax.tree.unflatten(jax.tree.structure(prior), p) for p in zip(*pairs, strict=True)]
+        return jax.vmap(pull)(trees)
+
+    if contrastive == "apart":
+        return apart
+    if contrastive:
+        return lambda prior: pull([prior, jax.tree.map(jnp.negative, prior)])
+    return lambda prior: pull([prior])
 
 
 def _reaches(program: Program, slot: int) -> bool:
@@ -127,54 +153,6 @@ def _beside(program: Program, taps: Sequence[int]) -> set[int]:
         for slot in signals.intersection(step.inputs) - above
         if jnp.issubdtype(program.shapes[slot].dtype, jnp.inexact)
     }
-
-
-def _duals(program: Program, sources: Sequence[int]) -> dict[int, Rule]:
-    """Returns the contrastive rules of the weighted linear maps nearest the output.
-
-    Found by walking back from the output over everything else: biases, activations, pooling.
-    """
-    active = program.dependents(sources)
-    writer = {slot: step for step in program.walk() for slot in step.outputs}
-
-    def is_linear(slot):
-        step = writer.get(slot)
-        signals = [s for s in step.inputs if s in active] if step else []
-        if step is None or len(signals) != 1 or step.key in LINEAR_MAPS:
-            return len(signals) == 1
-        return step.key in (*RESHAPING, "add", "sub") and is_linear(signals[0])
-
-    found: dict[int, Rule] = {}
-    visited: set[int] = set()
-    pending = [s for s in program.outputs if s in active]
-    while pending:
-        slot = pending.pop()
-        step = writer.get(slot)
-        if slot in visited or step is None:
-            continue
-        visited.add(slot)
-        signals = [s for s in step.inputs if s in active]
-        if step.key in ("add", "add_any", "sub") and sum(map(is_linear, signals)) > 1:
-            raise ValueError(
-                "contrastive grounding found a sum of two linear maps at the output: "
-                f"{describe(step.equation)}. It is one linear map, whose dual shares otherwise "
-                "between the two; write it as one, of the concatenated inputs."
-            )
-        if step.key in LINEAR_MAPS and len(signals) == 1:
-            found[step.outputs[0]] = contrast(step.rule)
-        elif step.key in ("scan", "cond", "while"):
-            raise ValueError(
-                "contrastive grounding found a loop before any weighted linear map: "
-                f"{describe(step.equation)}. Apply the classifier after the loop."
-            )
-        else:
-            pending += signals
-    if not found:
-        raise ValueError(
-            "contrastive grounding needs a weighted linear map (a dense layer or a convolution) "
-            "between input and output, whose negated weights make the dual unit; there is none."
-        )
-    return found
 
 
 class Mass(NamedTuple):

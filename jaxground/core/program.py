@@ -51,6 +51,15 @@ class Step(NamedTuple):
         """Returns the slots read, those of a rematerialised region's steps among them."""
         return {*self.inputs, *(s for inner in walk(self.body) for s in inner.inputs)}
 
+    def renamed(self, slots: Mapping[int, int]) -> "Step":
+        """Returns the step over other slots; those that are not in `slots` keep their number."""
+        return self._replace(
+            inputs=tuple(slots.get(s, s) for s in self.inputs),
+            outputs=tuple(slots.get(s, s) for s in self.outputs),
+            body=tuple(inner.renamed(slots) for inner in self.body),
+            parts=tuple(inner.renamed(slots) for inner in self.parts),
+        )
+
     def bind(self, *arrays: Any, params: Mapping[str, Any] | None = None) -> list[Any]:
         """Returns the outputs for `arrays`, with other parameters if given."""
         if self.parts:

@@ -218,24 +218,21 @@ def _if_rectifier(operation: Operation, mass: Array, kept: Array) -> Masses:
     return [m if m is None else jnp.where(constant == 0, kept, m) for m in plain]
 
 
-def contrast(rule: Rule) -> Rule:
-    """Returns the contrastive form of `rule`, for the output-adjacent linear maps.
+def dual(rule: Rule) -> Rule:
+    """Returns `rule` with the weights negated, for the output-adjacent linear maps.
 
-    The mass through the weights minus the mass through the negated weights (the dual unit). Every
-    rule below is linear in the mass, so the one signed pass that follows is the difference of the
-    two maps (Zhang et al., ECCV 2016, section 3.3).
+    It passes the mass of the dual unit, which contrastive grounding subtracts (Zhang et al., ECCV
+    2016, section 3.3). Every rule below is linear in the mass, so one pass follows either way.
     """
 
     @functools.wraps(rule)
-    def contrasted(operation: Operation, mass: Array) -> Masses:
+    def of_dual(operation: Operation, mass: Array) -> Masses:
         negated = tuple(
             x if a else -x for x, a in zip(operation.operands, operation.active, strict=True)
         )
-        plain = rule(operation, mass)
-        dual = rule(dataclasses.replace(operation, operands=negated), mass)
-        return [p if p is None else p - d for p, d in zip(plain, dual, strict=True)]  # type: ignore[operator]
+        return rule(dataclasses.replace(operation, operands=negated), mass)
 
-    return contrasted
+    return of_dual
 
 
 def divide(mass: Array, total: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxground.core.program import Program, Step, link
+from jaxground.core.program import Program, link
 from jaxground.core.tables import GRADIENT
 from jaxground.core.transform import evaluate, rebuilt
 
@@ -121,7 +121,7 @@ def _split(program: Program) -> tuple[Program, Program]:
         kept[slot] = computed.setdefault(same, (slot,))[0]
     early, late = [], []
     for step in program.steps:
-        step = _renamed(step, kept)
+        step = step.renamed(kept)
         size = sum(program.shapes[s].size for s in step.inputs)
         grown = sum(program.shapes[s].size for s in step.outputs)
         of_weights = fixed.issuperset(step.inputs) and not weights.isdisjoint(step.inputs)
@@ -143,11 +143,3 @@ def _split(program: Program) -> tuple[Program, Program]:
     ahead = program._replace(inputs=sources, outputs=taken, steps=tuple(early), constants=scalars)
     inputs = (*taken, *program.inputs)
     return ahead, Program(inputs, outputs, tuple(late), scalars, program.shapes)
-
-
-def _renamed(step: Step, kept: dict[int, int]) -> Step:
-    return step._replace(
-        inputs=tuple(kept.get(s, s) for s in step.inputs),
-        outputs=tuple(kept.get(s, s) for s in step.outputs),
-        body=tuple(_renamed(inner, kept) for inner in step.body),
-    )

@@ -162,6 +162,10 @@ def _linear(step: Step, operands: list[_Value], output: int) -> Linear | None:
         return Linear(Partial(reshaped, histories[0].excitation, *arrays[1:]), histories[0].addends)
     if step.key == "sub" and histories[0] is not None and histories[1] is None:
         return histories[0]._replace(addends=(*histories[0].addends, arrays[1]))
+    gates = [i for i, v in enumerate(operands) if v.gate]
+    if step.key == "mul" and len(gates) == 1 and (history := histories[1 - gates[0]]) is not None:
+        scaled = Partial(_gated, history.excitation, arrays[gates[0]])  # GRU: r * (h @ U)
+        return Linear(scaled, history.addends)
     if step.key == "add" and any(histories):
         known = [h for h in histories if h is not None]
         addends = [a for a, h in zip(arrays, histories, strict=True) if h is None]
@@ -179,6 +183,10 @@ def _excitation(step, *operands):
 
 def _reshaped(step, output, excitation, *operands):
     return step.bind(excitation(), *operands)[output]
+
+
+def _gated(excitation, gate):  # a gate is a weight, and only positive weights excite
+    return jnp.maximum(gate, 0) * excitation()
 
 
 def _total(shape, *excitations):  # a bias may be larger than the map it is added to

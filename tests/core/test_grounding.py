@@ -93,6 +93,22 @@ def test_contrast_is_the_difference_of_two_full_passes(head):
     assert_close(found, difference(prior, (W.T, hidden), (V, x)))
 
 
+def test_the_dual_unit_apart():
+    """Both masses of one backward pass, for what is normalised before it is subtracted."""
+    x, prior = images(2, 5), np.eye(3)[:2]
+
+    def f(x):
+        return jax.checkpoint(lambda x: jax.nn.relu(tap(x, "x") @ V.T) @ W)(x)
+
+    hidden = np.maximum(x @ V.T, 0)
+    for options in ({}, {"at": "x"}):
+        found = ground(f, x, contrastive="apart", **options).pull(prior)
+        for weights, masses in zip((W, -W), found, strict=True):
+            for row, of_row in enumerate(masses):
+                steps = [oracle.transition(weights.T, hidden[row]), oracle.transition(V, x[row])]
+                assert_close(of_row, oracle.chain(prior[row], steps))
+
+
 @pytest.mark.parametrize("rules", [EXCITATION, CAFFE], ids=["excitation", "caffe"])
 def test_contrast_is_found_below_pooling(rules):
     """SqueezeNet's head: a convolution, a ReLU, and only then the average."""

@@ -531,6 +531,27 @@ def test_a_gru_cell_conserves_mass():
     assert_close(of_x.sum() + of_h.sum(), prior.sum())
 
 
+def test_a_reset_gate_scales_the_weights_of_its_linear_map():
+    """Flax's GRU resets after the product: r * (h @ U) is h @ (r * U), part of one linear map."""
+    z, r, n = ((normal(3, 4, seed=i), normal(4, 4, seed=i)) for i in range(3))
+    x, h, prior = np.abs(normal(3)), np.abs(normal(4)), np.abs(normal(4, seed=1))
+
+    def cell(args):
+        x, h = args
+        update, reset = (jax.nn.sigmoid(x @ w + h @ u) for w, u in (z, r))
+        new = jax.nn.relu(x @ n[0] + reset * (h @ n[1] + 0.1))
+        return (1 - update) * new + update * h
+
+    update, reset = (_sigmoid(x @ w + h @ u) for w, u in (z, r))
+    new = _relu(x @ n[0] + reset * (h @ n[1] + 0.1))
+    to_new, to_h = _branches(prior, (1 - update) * new, update * h)
+    kernel = np.vstack([n[0], reset * n[1]])
+    share = walk(to_new * (new > 0), (kernel.T, np.concatenate([x, h])))
+    of_x, of_h = pull(cell, (x, h), prior)
+    assert_close(of_x, share[:3])
+    assert_close(of_h, share[3:] + to_h)
+
+
 # --- rectifiers, maxima, minima -------------------------------------------------------------------
 
 
