@@ -5,7 +5,7 @@ target depend on the image? The score is the logit by default; `score=` asks ano
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -57,8 +57,9 @@ def score_values(outputs: Array, targets: ArrayLike, score: Score = "logit") -> 
         an axis `k` after the first: the score is then their inner product.
       score: `"logit"`; `"probability"`, the softmax of the logits; `"log_probability"`, its
         logarithm, which weighs a target against the other classes; or a function of the outputs
-        that returns `float[batch, n]`, of which the targets choose: for regression
-        `lambda outputs: outputs`, for an embedding the similarities with `n` references.
+        that returns `float[batch, n]`, of which the targets choose: for categories of several
+        classes `any_of`, for regression `lambda outputs: outputs`, for an embedding the
+        similarities with `n` references.
 
     Returns:
       `float[batch, k]` and whether `k` was absent from `targets`.
@@ -133,6 +134,59 @@ def prior(outputs: Array, targets: ArrayLike, score: Score = "logit") -> tuple[A
     one_hot = jax.nn.one_hot(chosen, values.shape[1], dtype=values.dtype)  # [batch, k, n]
     (priors,) = jax.vmap(pull, in_axes=1, out_axes=1)(one_hot)
     return priors, single
+
+
+def any_of(categories: Sequence[Sequence[int]]) -> Callable[[Array], Array]:
+    r"""Returns a score of categories, each of several classes: is it any of them?
+
+    A label such as "dog" is 118 classes of ImageNet. The logit of one breed does not ask for a dog,
+    and its log-probability sets it against the other breeds. This score is the log-probability that
+    the class is *any* of a category :math:`C`:
+
+    .. math:: \log \sum_{c \in C} \mathrm{softmax}(\mathrm{logits})_c
+
+    Its gradient is the softmax within the category minus the softmax over all classes. Where the
+    classifier is fully convolutional, logits are pooled by log-sum-exp over positions.
+
+    Args:
+      categories: The classes of each category. They may overlap.
+
+    Returns:
+      A `score=` for every explainer and metric; `targets` choose among the categories by index.
+
+    Raises:
+      ValueError: There is no category, or one has no class; when asked: a class is out of range.
+      TypeError: A class is not an integer.
+
+    Example:
+      >>> pets = any_of([[0, 1], [2]])  # two breeds of dog and a cat
+      >>> logits = jnp.log(jnp.array([[0.3, 0.3, 0.4]]))
+      >>> jnp.exp(score_values(logits, jnp.array([[0, 1]]), pets)[0]).round(3)
+      Array([[0.6, 0.4]], dtype=float32)
+
+    The question is ours. What it changed on photographs: `experiments/score_prior`.
+    """
+    members = [np.asarray(category) for category in categories]
+    empty = [i for i, classes in enumerate(members) if classes.size == 0]
+    if not members or empty:
+        raise ValueError(f"categories {empty} have no class" if empty else "there is no category")
+    if not all(classes.ndim == 1 and classes.dtype.kind in "iu" for classes in members):
+        raise TypeError("each category must be a list of classes (integers)")
+
+    def score(outputs: Array) -> Array:
+        width = outputs.shape[-1]
+        inside = np.zeros((len(members), width), bool)
+        for row, classes in zip(inside, members, strict=True):
+            outside = classes[(classes < 0) | (classes >= width)]
+            if outside.size:
+                raise ValueError(
+                    f"classes {outside.tolist()} are out of range: f has {width} classes"
+                )
+            row[classes] = True
+        log_probabilities = _values("log_probability", outputs)
+        return jax.nn.logsumexp(log_probabilities[:, None], axis=-1, where=inside)
+
+    return score
 
 
 def _question(outputs, targets: "_Targets", score) -> Callable[[Array], Array] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zoo
 
-from jaxground.scores import check_images, prior, score_values
+from jaxground.scores import any_of, check_images, prior, score_values
 
 LOGITS = zoo.normal(2, 3)
 SPATIAL = zoo.normal(2, 4, 5, 3)
@@ -124,6 +124,34 @@ def test_embedding():
         np.testing.assert_allclose(values[image, 0], cos, rtol=1e-5)
         slope = r / np.linalg.norm(e) / np.linalg.norm(r) - cos * e / (e @ e)
         np.testing.assert_allclose(found[image, 0].ravel(), slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("logits", [LOGITS, SPATIAL], ids=["flat", "spatial"])
+def test_any_of_the_classes_of_a_category(logits):
+    """Its value adds probabilities; its prior is the softmax within minus the softmax over all."""
+    score = any_of([[0, 2], [1], np.array([0, 1, 2])])
+    ask = jax.jit(lambda x: (score_values(x, [0, 1], score)[0], prior(x, [0, 1], score)[0]))
+    values, priors = ask(logits)
+    p = expected_scores(logits, "probability")
+    np.testing.assert_allclose(values[:, 0], np.log([p[0, 0] + p[0, 2], p[1, 1]]), rtol=1e-5)
+    within = np.array([[p[0, 0], 0, p[0, 2]] / (p[0, 0] + p[0, 2]), [0, 1, 0]])
+    over_classes = priors[:, 0].sum((1, 2)) if logits.ndim == 4 else priors[:, 0]
+    np.testing.assert_allclose(over_classes, within - p, atol=1e-6)
+    certain, _ = prior(jnp.asarray(logits), [2, 2], score)  # it is always any of all classes
+    np.testing.assert_allclose(certain, 0, atol=1e-6)
+    sure = jnp.array([[3e4, 0.0, -3e4]])  # far below what a float32 can add to one
+    np.testing.assert_allclose(score_values(sure, [[0, 1]], score)[0], [[0, -3e4]], atol=1e-3)
+
+
+def test_categories_without_a_meaning_are_refused():
+    with pytest.raises(ValueError, match="there is no category"):
+        any_of([])
+    with pytest.raises(ValueError, match=r"categories \[1\] have no class"):
+        any_of([[0], []])
+    with pytest.raises(TypeError, match="must be a list of classes"):
+        any_of([[0.5]])
+    with pytest.raises(ValueError, match=r"classes \[3, -1\] are out of range: f has 3 classes"):
+        score_values(jnp.asarray(LOGITS), [0, 0], any_of([[0, 3, -1]]))
 
 
 def test_a_prior_of_ones_own():
