@@ -15,6 +15,8 @@ from jaxground.metrics.contributions import sensitivity_n as sensitivity_n
 from jaxground.metrics.curves import Curve as Curve
 from jaxground.metrics.curves import deletion as deletion
 from jaxground.metrics.curves import insertion as insertion
+from jaxground.metrics.detection import AveragePrecision as AveragePrecision
+from jaxground.metrics.detection import detection_average_precision as detection_average_precision
 from jaxground.metrics.pointing import CategoryMeans as CategoryMeans
 from jaxground.metrics.pointing import by_category as by_category
 from jaxground.metrics.pointing import in_difficult_subset as in_difficult_subset
@@ -41,6 +43,13 @@ from jaxground.metrics.similarity import Similarity as Similarity
 from jaxground.metrics.similarity import similarity as similarity
 from jaxground.metrics.similarity import spearman as spearman
 from jaxground.metrics.similarity import ssim as ssim
+from jaxground.metrics.temporal import VideoPointing as VideoPointing
+from jaxground.metrics.temporal import best_window as best_window
+from jaxground.metrics.temporal import frames_inside as frames_inside
+from jaxground.metrics.temporal import greedy_window as greedy_window
+from jaxground.metrics.temporal import temporal_iou as temporal_iou
+from jaxground.metrics.temporal import temporal_pointing_game as temporal_pointing_game
+from jaxground.metrics.temporal import video_pointing_game as video_pointing_game
 from jaxground.metrics.utilisation import Compression as Compression
 from jaxground.metrics.utilisation import Utilisation as Utilisation
 from jaxground.metrics.utilisation import compression as compression
