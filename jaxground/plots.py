@@ -53,8 +53,42 @@ def overlay(image: np.ndarray, map: ArrayLike) -> np.ndarray:
       ([178, 178, 178], [245, 247, 166])
     """
     image = _as_photograph(image)
-    grey = image @ np.array([0.299, 0.587, 0.114], np.float32) * (BRIGHTNESS / 255)  # Rec. 601
-    return _blend(grey, _stretch(map, image.shape).clip(0, 1))
+    if np.ndim(map) != 2:
+        raise ValueError(f"the map has shape {np.shape(map)}: expected [height, width]")
+    return _lay_over(image, normalise(map))
+
+
+def overlay_video(frames: np.ndarray, maps: ArrayLike) -> np.ndarray:
+    """Returns the frames of a video in grey with maps in colour over them.
+
+    All maps are stretched together: bright is the peak of the whole video, and frames without
+    evidence stay grey. Evidence against, below zero, is not shown. See `data.write_video`.
+
+    Args:
+      frames: `uint8[time, height, width, 3]`.
+      maps: Values `[time, h, w]` of any resolution.
+
+    Returns:
+      Pixels `uint8[time, height, width, 3]`.
+
+    Raises:
+      TypeError: The frames are not uint8.
+      ValueError: A shape is not as above, or frames and maps differ in number.
+
+    Example:
+      >>> maps = np.array([[[-1.0]], [[0.0]], [[2.0]]])
+      >>> overlay_video(np.full((3, 1, 1, 3), 255, np.uint8), maps)[:, 0, 0].tolist()
+      [[178, 178, 178], [178, 178, 178], [245, 247, 166]]
+    """
+    shape = np.shape(maps)
+    if len(shape) != 3 or np.ndim(frames) != 4 or len(frames) != shape[0]:
+        raise ValueError(
+            f"frames {np.shape(frames)} and maps {shape}: expected [time, height, width, 3] and "
+            "[time, h, w]"
+        )
+    values = np.asarray(normalise(np.maximum(maps, 0).reshape(-1, shape[-1]))).reshape(shape)
+    pairs = zip(frames, values, strict=True)
+    return np.stack([_lay_over(_as_photograph(frame), value) for frame, value in pairs])
 
 
 def figure(
@@ -178,18 +212,17 @@ def _colour_bar(axes) -> None:
         spine.set_visible(False)
 
 
-def _stretch(map: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the map from 0 to 1 at the photograph's size; beside an edge it may go beyond.
+def _lay_over(image: np.ndarray, values: ArrayLike) -> np.ndarray:
+    """Returns a photograph in grey with values 0..1 over it, resized to it.
 
     Pillow rather than `maps.resize`: the same kernel, but no compilation per size of picture.
     """
     from PIL import Image
 
-    if np.ndim(map) != 2:
-        raise ValueError(f"the map has shape {np.shape(map)}: expected [height, width]")
-    values = np.nan_to_num(np.asarray(normalise(map), np.float32))
-    resized = Image.fromarray(values).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+    grey = image @ np.array([0.299, 0.587, 0.114], np.float32) * (BRIGHTNESS / 255)  # Rec. 601
+    map = Image.fromarray(np.nan_to_num(np.asarray(values, np.float32)))
+    resized = np.asarray(map.resize((image.shape[1], image.shape[0]), Image.Resampling.BICUBIC))
+    return _blend(grey, resized.clip(0, 1))  # it may go beyond beside an edge
 
 
 def _blend(grey: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -69,11 +69,56 @@ def read_lines(path: Path) -> list[str]:
     Raises:
       AnnotationError: It is not UTF-8, or too large.
     """
+    return [line for _, line in read_numbered_lines(path)]
+
+
+def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Returns the lines of a text file that are not blank, stripped, with their numbers from 1.
+
+    Args:
+      path: The file.
+
+    Raises:
+      AnnotationError: It is not UTF-8, or too large.
+    """
     try:
         text = _read_bytes(path, JSON_LIMIT).decode()
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path} is no text: {error}; unpack its archive again") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = enumerate(text.split("\n"), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def read_arrays(path: Path, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Returns arrays of an `.npz` file, which is never unpickled.
+
+    Args:
+      path: The file.
+      wanted: Name of each array, and its kind and number of axes: `u` for bytes, `i` for whole
+        numbers, `b` for truth values, `U` for text; such as `"i1"`.
+
+    Raises:
+      AnnotationError: It is no such file, cut off, or lacks an array of that kind.
+      OSError: It cannot be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in wanted if name in archive}
+        except Exception as error:  # zipfile and NumPy raise many things for broken files
+            reason = str(error) or type(error).__name__
+            raise AnnotationError(f"{path} is no .npz: {reason}; download it again") from error
+    for name, (kind, axes) in wanted.items():
+        if name not in arrays:
+            raise AnnotationError(f"{path} lacks the array {name!r}; it is another archive")
+        array = arrays[name]
+        fits = array.dtype == np.uint8 if kind == "u" else array.dtype.kind in _KINDS[kind]
+        if not fits or array.ndim != int(axes):
+            raise AnnotationError(f"{path}: {name} is {array.dtype} of shape {array.shape}")
+    return arrays
+
+
+_KINDS = {"i": "iu", "b": "b", "U": "U"}
 
 
 def require_folder(folder: Path, parts: Sequence[str], *, remedy: str):
@@ -176,7 +221,7 @@ def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
             if fault is None:
                 usable.append(_clipped(instance, example.size))
             else:
-                faults.append(f"{instance.category!r} in {example.key}: {fault}")
+                faults.append(f"{instance.category!r} in {example.key!r}: {fault}")
         count += len(example.instances)
         kept.append(replace(example, instances=tuple(usable)))
     if faults:

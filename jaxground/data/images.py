@@ -7,8 +7,9 @@ becomes an `ImageError` that names it.
 
 import os
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -84,6 +85,57 @@ def read_image(
     return _decode(path, lambda image: _upright_rgb(image, longest, upright))
 
 
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Returns the photograph in the bytes of a file, as `read_image` does.
+
+    Args:
+      content: The bytes.
+      name: What to call them in errors.
+
+    Raises:
+      ImageError: As `read_image`.
+
+    Example:
+      >>> decode_image(b"", "frame 7 of clips.npz")
+      Traceback (most recent call last):
+      ...
+      jaxground.data.images.ImageError: cannot read frame 7 of clips.npz: the file is empty
+    """
+    return _decode_stream(BytesIO(content), name, lambda image: _upright_rgb(image, None, True))
+
+
+def read_animation(path: str | os.PathLike, *, limit: int) -> list[np.ndarray]:
+    """Returns the frames of an animated picture, of any other its only one, as `read_image` does.
+
+    A frame is repeated as often as it lasts longer than the shortest one: writers merge frames
+    that are equal.
+
+    Args:
+      path: An image file.
+      limit: Most bytes of frames.
+
+    Returns:
+      Pixels `uint8[height, width, 3]` of each.
+
+    Raises:
+      ImageError: As `read_image`, or there are more bytes.
+      OSError: The file cannot be opened.
+    """
+
+    def read(image: "Image.Image") -> list[np.ndarray]:
+        frames, lasts = [], []
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            frames.append(_upright_rgb(image, None, True))
+            lasts.append(max(float(image.info.get("duration") or 0), 1.0))  # milliseconds
+            if sum(lasts) / min(lasts) * frames[-1].nbytes > limit:
+                raise ValueError(f"its frames take more than {limit:,} bytes")
+        times = [round(last / min(lasts)) for last in lasts]
+        return [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]
+
+    return _decode(path, read)
+
+
 def measure_image(path: str | os.PathLike) -> tuple[int, int]:
     """Returns height and width of the upright photograph in a file, reading its header only.
 
@@ -146,25 +198,31 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _decode(path: str | os.PathLike, use: Callable[["Image.Image"], Result]) -> Result:
+    with open(path, "rb") as stream:
+        return _decode_stream(stream, os.fspath(path), use)
+
+
+def _decode_stream(
+    stream: BinaryIO, name: str | bytes, use: Callable[["Image.Image"], Result]
+) -> Result:
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional in Pillow
-    with open(path, "rb") as stream:
-        try:
-            with Image.open(stream, formats=formats) as image:
-                return use(image)
-        except UnidentifiedImageError:
-            empty = os.fstat(stream.fileno()).st_size == 0
-            reason = "the file is empty" if empty else f"not one of {', '.join(formats)}"
-        except Image.DecompressionBombError:
-            reason = (
-                f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller, or "
-                "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-            )
-        except Exception as error:  # decoders raise nearly anything when a file is broken
-            reason = str(error) or type(error).__name__
-    raise ImageError(f"cannot read {os.fspath(path)}: {reason}")
+    try:
+        with Image.open(stream, formats=formats) as image:
+            return use(image)
+    except UnidentifiedImageError:
+        empty = stream.seek(0, os.SEEK_END) == 0
+        reason = "the file is empty" if empty else f"not one of {', '.join(formats)}"
+    except Image.DecompressionBombError:
+        reason = (
+            f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller, or "
+            "raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+    except Exception as error:  # decoders raise nearly anything when a file is broken
+        reason = str(error) or type(error).__name__
+    raise ImageError(f"cannot read {name}: {reason}")
 
 
 def _upright_rgb(image: "Image.Image", longest: int | None, upright: bool) -> np.ndarray:

@@ -95,6 +95,29 @@ def _edges(polygon: np.ndarray, height: int) -> tuple[np.ndarray, ...]:
     return start, end, first, last - first
 
 
+def mask_boxes(masks: np.ndarray) -> np.ndarray:
+    """Returns the tightest box around the pixels of each mask.
+
+    Args:
+      masks: `bool[..., h, w]`.
+
+    Returns:
+      `int[..., 4]`: x0, y0, x1, y1 in pixels, half open; zeros for an empty mask.
+
+    Example:
+      >>> mask_boxes(np.eye(4, dtype=bool)[1:3])
+      array([1, 0, 3, 2])
+    """
+    ends = []
+    for axis in (-2, -1):  # columns, rows
+        line = np.asarray(masks.any(axis=axis))
+        ends.append((line.argmax(-1), line.shape[-1] - line[..., ::-1].argmax(-1)))
+    (x0, x1), (y0, y1) = ends
+    return np.where(
+        np.any(masks, axis=(-2, -1), keepdims=True)[..., 0], np.stack([x0, y0, x1, y1], -1), 0
+    )
+
+
 def encode_runs(mask: np.ndarray) -> np.ndarray:
     """Returns the run lengths of a mask, as `decode_runs` reads them.
 

@@ -1,0 +1,117 @@
+"""Films, decoded by FFmpeg through PyAV, the extra `video`.
+
+FFmpeg gets an open file, never a name, and only container formats that hold their frames
+themselves: a playlist, which would have it open other files or addresses, is refused.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+# FFmpeg's names of the containers that people have, and of no list of other files.
+FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,ogg,flv,asf,mpegvideo,h264,hevc,ivf"
+# Of the frames that a header promises: the headers of healthy films of UCF101 and THUMOS14
+# promise a few too many, a file that is cut off lacks more.
+_LEAST_SHARE = 0.9
+
+
+class VideoError(ValueError):
+    """A video that cannot be read; the message names the file, what was met, and what to do."""
+
+
+def decode_film(path: str | os.PathLike) -> Iterator[np.ndarray]:
+    """Yields the frames of a film, upright; one at a time is in memory.
+
+    Args:
+      path: A file.
+
+    Yields:
+      `uint8[height, width, 3]`.
+
+    Raises:
+      VideoError: The film is broken or cut off (which may show after some frames), has no
+        pictures, or PyAV is missing.
+      OSError: The file cannot be opened.
+
+    Example:
+      >>> next(decode_film("no-such-film.mp4"))
+      Traceback (most recent call last):
+      ...
+      FileNotFoundError: [Errno 2] No such file or directory: 'no-such-film.mp4'
+    """
+    number = 0
+    with _opened(path) as (stream, container):
+        stream.thread_type = "AUTO"
+        promised = stream.frames  # 0 where the header does not say
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise VideoError(f"{_cannot(path)}: frame {number} is broken; {_REMEDY}")
+            turns = round(frame.rotation / 90) % 4
+            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            number += 1
+    if number == 0:
+        raise VideoError(f"{_cannot(path)}: no frame could be decoded; {_REMEDY}")
+    if number < _LEAST_SHARE * promised:
+        raise VideoError(
+            f"{_cannot(path)}: it ends after {number:,} of the {promised:,} frames that its header "
+            f"promises; {_REMEDY}"
+        )
+
+
+def count_packets(path: str | os.PathLike) -> int:
+    """Returns about how many frames a film has, without decoding it.
+
+    Args:
+      path: A file.
+
+    Returns:
+      Its packets, most often one a frame; zero if there are none.
+
+    Raises:
+      VideoError: As `decode_film`.
+      OSError: The file cannot be opened.
+    """
+    with _opened(path) as (stream, container):
+        return sum(packet.size > 0 for packet in container.demux(stream))
+
+
+_REMEDY = "copy or download it again, or mend it with `ffmpeg -i broken.mp4 mended.mp4`"
+
+
+def _cannot(path: str | os.PathLike) -> str:
+    return f"cannot read {os.fspath(path)}"
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, Any]]:
+    """Opens a film and gives its first stream of pictures, and names what FFmpeg raises."""
+    with open(path, "rb") as file:
+        try:
+            import av
+        except ImportError as error:
+            raise VideoError(
+                f"{_cannot(path)} without PyAV: pip install 'jaxground[video]', or give a folder "
+                "of frames"
+            ) from error
+        if os.fstat(file.fileno()).st_size == 0:
+            raise VideoError(f"{_cannot(path)}: the file is empty; {_REMEDY}")
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+        container = None
+        try:
+            container = av.open(file, container_options=options, metadata_errors="ignore")
+            if not container.streams.video:
+                raise VideoError(f"{_cannot(path)}: it has sound or text, but no pictures")
+            yield container.streams.video[0], container
+        except VideoError:
+            raise
+        except Exception as error:  # decoders raise nearly anything when a file is broken
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if container is None:
+                reason = f"no film of a known kind ({FORMATS}): {reason}"
+            raise VideoError(f"{_cannot(path)}: {reason}; {_REMEDY}") from error
+        finally:
+            if container is not None:
+                container.close()
