@@ -57,6 +57,16 @@ def usual_tolerance(asked: str) -> str:
     return "0" if asked in _DRAWERS else "15"
 
 
+def unit(asked: str) -> str:
+    """Returns what one of the pictures is called.
+
+    Example:
+      >>> unit("mosaics"), unit("coco:DIR")
+      ('mosaic', 'photo')
+    """
+    return asked.removesuffix("s") if asked in _DRAWERS else "photo"
+
+
 def read_classes(path: Path | None) -> Mapping[str, Sequence[int]] | None:
     """Returns the classes of each category in a JSON file: `{"dog": [151, 152]}`.
 

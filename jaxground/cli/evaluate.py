@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,8 @@ def add_command(commands: Any) -> None:
     add(
         "--metrics",
         type=_list,
-        default=["pointing_game"],
         metavar="A,B",
-        help="see --list-metrics; or all (default: pointing_game)",
+        help="see --list-metrics; or all (default: pointing_game,energy_pointing_game)",
     )
     add("--list-metrics", action="store_true", help="print the metrics and stop")
     add(
@@ -129,27 +129,42 @@ def run(options: argparse.Namespace) -> int:
     Raises:
       UserError: Something is wrong with what was asked, or with a folder or file.
     """
-    warnings.filterwarnings("ignore", module="PIL")  # what matters of them is reported by file
-    from jaxground.evaluation import METRICS, SettingsError, folders, table
+    from jaxground.evaluation import METRICS
 
     if options.list_metrics:
         for name, metric in METRICS.items():
             print(f"{name:<32}{metric.good} values are good; mean over {metric.average}")
         return DONE
-    evaluation = _prepare(options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what matters of them is reported by file
+        warnings.showwarning = _show_warning
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from jaxground.cli import datasets, plans
+    from jaxground.evaluation import SettingsError, folders, shards, table
+
     part = dict(zip(("process", "processes"), options.process, strict=True))
     try:
+        if shards.is_open(options.output, **part):
+            raise BlockingIOError
+        evaluation = _prepare(options)
         done = folders.finished(evaluation, options.output)
-        with Progress(folders.remaining(evaluation, done, **part), "evaluate") as progress:
+        batches = folders.remaining(evaluation, done, **part)
+        unit = datasets.unit(options.data)
+        plans.announce(evaluation, batches, unit)
+        with Progress(sum(len(batch.tasks) for batch in batches), "evaluate", unit) as progress:
             if done:
                 there = sum(len(record["images"]) for record in done.values())
-                progress.say(f"{there} images are done already, in {options.output}")
-            for record in folders.run(evaluation, options.output, **part):
-                for image in record["images"]:
-                    if "error" in image:
-                        progress.skip(Path(image["key"]), image["error"])
-                    else:
-                        progress.advance()
+                progress.say(f"{there} {unit}s are done already, in {options.output}")
+            with plans.shown(progress):
+                for record in folders.run(evaluation, options.output, **part):
+                    for image in record["images"]:
+                        if "error" in image:
+                            progress.skip(Path(image["key"]), image["error"])
+                        else:
+                            progress.advance()
         results = folders.report(evaluation, options.output)
     except BlockingIOError as error:
         raise UserError(
@@ -169,16 +184,29 @@ def run(options: argparse.Namespace) -> int:
     return INCOMPLETE if results["data"]["broken"]["count"] else DONE
 
 
+def _show_warning(message, category, *_) -> None:
+    from jaxground.evaluation.tables import visible
+
+    print(f"jaxground evaluate: warning: {visible(str(message))}", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    """Says what is being done, on stderr: that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _prepare(options: argparse.Namespace):
     from jaxground import weights
     from jaxground.cli import datasets, results, setup
     from jaxground.evaluation import Fit, prepare_evaluation
-    from jaxground.evaluation.runs import DEFAULT_METHODS
+    from jaxground.evaluation.runs import DEFAULT_METHODS, DEFAULT_METRICS
 
     results.try_folder(options.output)  # before anything slow
     classes = datasets.read_classes(options.classes)
     file = setup.weights_file(options.model, options.weights)
+    _say(f"reading {options.data}")
     dataset = datasets.read(options.data, options.split, options.images)
+    _say(f"trying methods and metrics on {options.model or setup.EMBEDDED}")
     model = setup.load_model(options.model or setup.EMBEDDED, file, spatial=options.spatial)
     short = options.size or model.preprocess.crop
     try:
@@ -186,7 +214,7 @@ def _prepare(options: argparse.Namespace):
             model,
             dataset,
             methods=options.methods or DEFAULT_METHODS,
-            metrics=options.metrics,
+            metrics=options.metrics or DEFAULT_METRICS,
             fit=Fit(short, "square" if options.square else "aspect", options.multiple),
             classes=classes,
             tolerance=options.tolerance or datasets.usual_tolerance(options.data),

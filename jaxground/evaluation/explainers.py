@@ -108,6 +108,8 @@ def resolve(asked: str, card: Card, taps: Mapping[str, Any]) -> Explainer:
     head, *settings = asked.split(":")
     name, _, tap = head.partition("@")
     if name not in METHODS:
+        if "(" in name:
+            raise ValueError(f"{asked!r}: write WRAPPER(NAME@TAP:OPTION=VALUE):OPTION=VALUE")
         raise ValueError(f"no method is called {name!r}; {nearest(name, METHODS)}")
     function = getattr(attribution, name)
     readable = [t for t, shape in taps.items() if len(shape.shape) == 4]
@@ -191,7 +193,8 @@ def _settings(
                 f"{asked!r}: there is no option {option!r} (written OPTION=VALUE); "
                 f"{nearest(option, (*known, 'smoothing'))}"
             )
-        options[option] = _value(value)
+        parameter = _keyword_only(function).get(option)
+        options[option] = _value(value, parameter and parameter.default, f"{asked!r}: {option}")
     smoothing = options.pop("smoothing", None)
     if smoothing is not None and not (type(smoothing) in (int, float) and 0 <= smoothing <= 1):
         raise ValueError(f"{asked!r}: smoothing is a part of the longer side, from 0 to 1")
@@ -222,8 +225,16 @@ def _table(name: Any) -> Any:
     raise ValueError(f"no table of rules is called {name!r}")
 
 
-def _value(text: str) -> Any:
+def _value(text: str, default: Any, what: str) -> Any:
+    """Returns what a text means, of the type of the default where that is a number."""
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text
+        value = text
+    if type(default) is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1e3
+    wanted = {int: (int,), float: (int, float)}.get(type(default))
+    if wanted and type(value) not in wanted:
+        kind = "a whole number" if wanted == (int,) else "a number"
+        raise ValueError(f"{what} is {kind}, such as {default}; got {text!r}")
+    return value

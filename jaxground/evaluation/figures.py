@@ -22,7 +22,9 @@ def draw(results: Mapping[str, Any]) -> bytes:
     Example:
       >>> score = {"value": 50.0, "low": 40.0, "high": 60.0, "n": 9}
       >>> data = {"name": "pets", "evaluated": 9, "pairs": 9}
-      >>> draw({"scores": {"grad_cam": {"pointing_game": score}}, "data": data})[:4]
+      >>> settings = {"network": {"name": "vgg16"}}
+      >>> scores = {"grad_cam": {"pointing_game": score}}
+      >>> draw({"scores": scores, "data": data, "settings": settings})[:4]
       b'\x89PNG'
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -46,7 +48,9 @@ def draw(results: Mapping[str, Any]) -> bytes:
         axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.set_ylim(len(names) - 0.4, -0.6)
     data = results["data"]
-    title = f"{visible(data['name'])}: {data['evaluated']} images, {data['pairs']} pairs"
+    network = results["settings"]["network"]["name"]
+    title = f"{visible(network)} on {visible(data['name'])}: {data['evaluated']} images, "
+    title += f"{data['pairs']} pairs of image and category"
     sheet.suptitle(title, size=10, parse_math=False)
     file = io.BytesIO()
     sheet.savefig(file, format="png", dpi=130, metadata={"Software": None})

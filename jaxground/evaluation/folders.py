@@ -12,7 +12,7 @@ from jaxground.evaluation.figures import draw
 from jaxground.evaluation.galleries import page
 from jaxground.evaluation.runs import Evaluation, prepare_evaluation
 from jaxground.evaluation.tables import table
-from jaxground.evaluation.work import share
+from jaxground.evaluation.work import Batch, share
 from jaxground.models import Network
 
 RESULTS, FIGURE, GALLERY, TABLE = "results.json", "scores.png", "gallery.html", "table.txt"
@@ -46,9 +46,9 @@ def evaluate(
       >>> from jaxground import models
       >>> from jaxground.data.example import example_mosaics
       >>> model = models.create("compact_vgg", weights="embedded")
-      >>> results = evaluate(model, example_mosaics(2), methods=["grad_cam"], tolerance="0")
+      >>> results = evaluate(model, example_mosaics(2), methods=["grad_cam"], tolerance=0)
       >>> score = results["scores"]["grad_cam"]["pointing_game"]
-      >>> score["value"], score["n"], score["protocol"]["tap"]
+      >>> score["value"], score["n"], score["protocol"]["explainer"]["tap"]
       (100.0, 4, 'conv4_2')
     """
     evaluation = prepare_evaluation(model, dataset, **settings)
@@ -89,10 +89,11 @@ def run(
       BlockingIOError: Another process does this part.
       OSError: It cannot be written to.
     """
-    done = finished(evaluation, folder)
+    shards.agree(folder, evaluation.settings)
     with shards.Shard(folder, process, processes) as shard:
-        mine = share(evaluation.batches, process, processes)
-        for record in evaluation.run([batch for batch in mine if batch.number not in done]):
+        done = finished(evaluation, folder)
+        part = remaining(evaluation, done, process=process, processes=processes)
+        for record in evaluation.run(part):
             shard.append(record)
             yield record
 
@@ -126,7 +127,9 @@ def report(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
     return results
 
 
-def remaining(evaluation: Evaluation, done: Mapping[int, Any], process: int, processes: int) -> int:
-    """Returns how many photographs of a part are not done."""
+def remaining(
+    evaluation: Evaluation, done: Mapping[int, Any], *, process: int = 0, processes: int = 1
+) -> list[Batch]:
+    """Returns the batches of a part that are not done, in the order in which `run` does them."""
     mine = share(evaluation.batches, process, processes)
-    return sum(len(batch.tasks) for batch in mine if batch.number not in done)
+    return [batch for batch in mine if batch.number not in done]

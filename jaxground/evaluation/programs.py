@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from jaxground.evaluation.measurements import answer, ask, ask_together, repeat,
 from jaxground.evaluation.quantities import INFINITE, Quantity
 from jaxground.evaluation.work import Batch, Loaded
 
+LOG = logging.getLogger("jaxground.evaluation")  # what is being done; shown by the command line
 THUMBNAIL = 56  # pixels of the longer side of the maps that are kept for the gallery
 
 
@@ -48,6 +50,8 @@ class Program:
             for explainer in (explainers if parts.repeat else ())
         }
         self._key = key
+        self._labels = [explainer.label for explainer in explainers]
+        self._told: set[Any] = set()
 
     def records(self, loaded: Loaded, keep: frozenset[str]) -> list[dict[str, Any]]:
         """Returns one record of each photograph of a batch, ready for JSON.
@@ -59,15 +63,20 @@ class Program:
         keys = _image_keys(self._key, loaded.batch)
         images = jnp.asarray(loaded.images)
         rest = map(jnp.asarray, (loaded.masks, loaded.boxes, loaded.sizes))
+        tell = functools.partial(self._tell, loaded.batch)
+        tell(f"maps of {len(self._labels)} method{'s' * (len(self._labels) > 1)}")
         found = self._answer(images, jnp.asarray(loaded.candidates), keys, *rest)
         if self._ask:
             for label, maps in found.maps.items():
+                tell("metrics that ask the network", maps.shape)
                 found.values[label].update(self._ask(images, maps, found.targets, keys))
         if self._ask_together:
+            tell("metrics of all methods together")
             together = self._ask_together(images, found.maps, found.targets, keys)
             for label, values in together.items():
                 found.values[label].update(values)
         for label, explain_again in self._repeat.items():
+            tell(f"metrics that repeat {label}")
             found.values[label].update(explain_again(images, found.targets, keys))
         kept = [task.example.key in keep for task in loaded.batch.tasks]
         found = jax.device_get(found if any(kept) else found._replace(maps={}))
@@ -98,6 +107,15 @@ class Program:
                 }
             records.append(record)
         return records
+
+    def _tell(self, batch: Batch, what: str, shape: tuple[int, ...] = ()) -> None:
+        new = (what, shape, batch.program) not in self._told
+        self._told.add((what, shape, batch.program))
+        size = " x ".join(map(str, batch.size))
+        if new:
+            LOG.info("compiling %s at %s", what, size)
+        else:
+            LOG.debug("computing %s at %s", what, size)
 
 
 def _image_keys(key: Array, batch: Batch) -> Array:

@@ -83,36 +83,38 @@ SHARES = 0.01, 0.04, 0.16, 0.64
 PERTURBED = 10  # images for max-sensitivity: each asks for a map anew, of RISE for all its masks
 
 
-def quantities(metrics: Sequence[str], tolerance: str) -> dict[str, Quantity]:
+def quantities(metrics: Sequence[str], tolerance: str | float) -> dict[str, Quantity]:
     """Returns what is to be measured for some metrics.
 
     Args:
       metrics: Names in `METRICS`.
-      tolerance: Of the pointing game: `"15"` pixels of the photograph, or `"15/640"` of its longer
+      tolerance: Of the pointing game: 15, pixels of the photograph, or `"15/640"` of its longer
         side.
     """
     wanted = {METRICS[name].quantity for name in metrics}
     return {name: make(tolerance) for name, make in _QUANTITIES.items() if name in wanted}
 
 
-def _hit(tolerance: str) -> Quantity:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/(\d+))?", tolerance)
+def _hit(tolerance: str | float) -> Quantity:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/(\d+))?", str(tolerance))
     if not found or (found[2] and not int(found[2])):
         raise ValueError(
-            f"tolerance {tolerance!r} is not of the form 15 (pixels) or 15/640 (share)"
+            f"tolerance {tolerance!r} is not of the form 15 (pixels) or 15/640 (of the longer side)"
         )
-    pixels, side = float(found[1]), found[2]
+    radius, side = float(found[1]), int(found[2] or 0)
 
     def measure(maps, masks, size):
-        radius = pixels * size.max() / int(side) if side else pixels
-        return metrics.pointing_game(maps, masks, tolerance=radius)
+        pixels = radius * size.max() / side if side else radius
+        return metrics.pointing_game(maps, masks, tolerance=pixels)
 
-    return Quantity(measure, "mask", metrics.protocol(metrics.pointing_game, tolerance=tolerance))
+    value, unit = (radius / side, "longer side") if side else (radius, "pixels")
+    kept = metrics.protocol(metrics.pointing_game, tolerance=value)
+    return Quantity(measure, "mask", {**kept, "tolerance_unit": unit})
 
 
 def _of_network(
     function: Callable, read: Callable, *, shared: bool = False, **options: Any
-) -> Callable[[str], Quantity]:
+) -> Callable[[str | float], Quantity]:
     """Returns what makes a quantity of a metric that asks the network."""
 
     def measure(*arrays, **key):
@@ -123,18 +125,18 @@ def _of_network(
     return lambda _: Quantity(measure, "network", found, random, shared)
 
 
-def _sensitivity_n(_: str) -> Quantity:
+def _sensitivity_n(_: str | float) -> Quantity:
     def measure(f, images, maps, targets, *, key):
         pixels = images.shape[1] * images.shape[2]
         sizes = [max(1, round(share * pixels)) for share in SHARES]
         return metrics.sensitivity_n(f, images, maps, targets, key=key, sizes=sizes).mean(-1)
 
-    sizes = {"sizes": [f"{share:.0%} of the pixels" for share in SHARES]}
-    found = metrics.protocol(metrics.sensitivity_n, **sizes, **BY_IMAGE)
-    return Quantity(measure, "network", {**found, "read": "mean over sizes"}, True, True)
+    found = metrics.protocol(metrics.sensitivity_n, sizes=list(SHARES), **BY_IMAGE)
+    read = {"sizes_unit": "pixels of the input", "read": "mean over sizes"}
+    return Quantity(measure, "network", {**found, **read}, True, True)
 
 
-def _max_sensitivity(_: str) -> Quantity:
+def _max_sensitivity(_: str | float) -> Quantity:
     def measure(explain, images, targets, *, key):
         options = {"key": key, "samples": PERTURBED}
         return metrics.max_sensitivity(explain, images, targets, **options).relative
@@ -143,15 +145,15 @@ def _max_sensitivity(_: str) -> Quantity:
     return Quantity(measure, "explainer", {**found, "read": "relative"}, True)
 
 
-def _localisation_error(_: str) -> Quantity:
+def _localisation_error(_: str | float) -> Quantity:
     def measure(maps, boxes, size, threshold):
         return metrics.localisation_error(maps, boxes, threshold=threshold, sizes=size)
 
-    found = metrics.protocol(metrics.localisation_error, threshold="by method")
+    found = metrics.protocol(metrics.localisation_error, threshold=None)  # each method has its own
     return Quantity(measure, "box", found)
 
 
-def _of_maps(function: Callable, *, masked: bool) -> Callable[[str], Quantity]:
+def _of_maps(function: Callable, *, masked: bool) -> Callable[[str | float], Quantity]:
     """Returns what makes a quantity of a metric of maps, or of maps and masks."""
 
     def measure(maps, masks, size):

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
@@ -17,6 +18,7 @@ from jaxground import __version__
 from jaxground.data.annotations import Dataset
 from jaxground.evaluation import programs, trials, work
 from jaxground.evaluation.classes import category_classes
+from jaxground.evaluation.costs import Costs
 from jaxground.evaluation.explainers import Explainer, nearest
 from jaxground.evaluation.identity import digest, identify_data, identify_network
 from jaxground.evaluation.quantities import METRICS, Quantity, quantities
@@ -26,6 +28,7 @@ from jaxground.models import Network
 
 SAMPLE = 24  # photographs in the gallery
 DEFAULT_METHODS = "excitation_backprop", "contrastive_excitation_backprop", "grad_cam", "gradient"
+DEFAULT_METRICS = "pointing_game", "energy_pointing_game"  # these cost no pass
 AHEAD = 3  # batches that are read while one is computed
 
 
@@ -43,6 +46,7 @@ class Evaluation:
       batches: All the work.
       key: Of everything random.
       left_out: Why a method of `"all"` is not evaluated, by its name.
+      costs: Of maps and metrics, for the most frequent shape of image.
       settings: All that decides the results, ready for JSON.
     """
 
@@ -55,6 +59,7 @@ class Evaluation:
     batches: Sequence[Batch]
     key: jax.Array
     left_out: Mapping[str, str]
+    costs: Costs
     settings: Mapping[str, Any]
 
     def run(self, batches: Sequence[Batch]) -> Iterator[dict[str, Any]]:
@@ -104,15 +109,20 @@ class Evaluation:
 
     def _protocol(self, explainer: Explainer, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
         metric = METRICS[name]
-        settings = self.settings
+        measured = dict(self.quantities[metric.quantity].protocol)
+        if "threshold" in measured:
+            measured["threshold"] = explainer.threshold
+        everywhere = "input", "network", "batch_size", "seed", "versions"
         return {
-            **explainer.protocol(),
-            "resize": "cubic",
-            "quantity": metric.quantity,
-            **self.quantities[metric.quantity].protocol,
-            "average": metric.average,
-            "pairs": "difficult" if metric.difficult else "all",
-            "unit": "percent" if metric.percent else "1",
+            "explainer": explainer.protocol(),
+            "metric": {
+                "quantity": metric.quantity,
+                **measured,
+                "resize": "cubic",
+                "average": metric.average,
+                "pairs": "difficult" if metric.difficult else "all",
+                "unit": "percent" if metric.percent else "1",
+            },
             "interval": {
                 "kind": "percentile bootstrap over images",
                 "confidence": CONFIDENCE,
@@ -120,11 +130,8 @@ class Evaluation:
             },
             "target": "of the category's classes, the one with the largest logit",
             "data": {"name": data["name"], "images": data["evaluated"]},
-            **{
-                name: settings[name]
-                for name in ("input", "network", "batch_size", "seed", "versions")
-            },
-            "classes_sha256": digest(settings["classes"]),
+            **{name: self.settings[name] for name in everywhere},
+            "classes_sha256": digest(self.settings["classes"]),
         }
 
     def _loaded(self, batches: Sequence[Batch]) -> Iterator[work.Loaded]:
@@ -147,10 +154,10 @@ def prepare_evaluation(
     dataset: Dataset,
     *,
     methods: Sequence[str] = DEFAULT_METHODS,
-    metrics: Sequence[str] = ("pointing_game",),
+    metrics: Sequence[str] = DEFAULT_METRICS,
     fit: Fit | None = None,
     classes: Mapping[str, Sequence[int]] | None = None,
-    tolerance: str = "15",
+    tolerance: str | float = 15,
     batch_size: int = 8,
     seed: int = 0,
     source: Mapping[str, str] | None = None,
@@ -160,15 +167,17 @@ def prepare_evaluation(
     Args:
       model: The network.
       dataset: The data.
-      methods: Explainers, as `resolve` reads them, or `"all"`: those that run on the network.
+      methods: Explainers, as `resolve` reads them, or `"all"`: those that run on the network and of
+        which no variant is named besides.
       metrics: Names in `METRICS`, or `"all"`.
       fit: From a photograph to the input; by default its aspect is kept, and its shorter side is
         the side of the network's usual crop.
       classes: For each category the classes (indices) that mean it; by default as the data say,
         else by name. The one with the largest logit is explained.
-      tolerance: Of the pointing game: `"15"` pixels of the photograph, or `"15/640"` of its
-        longer side.
-      batch_size: Photographs of one shape that go through the network together, at most.
+      tolerance: Of the pointing game: 15, pixels of the photograph, or `"15/640"`, of its longer
+        side.
+      batch_size: Photographs of one shape that go through the network together, at most; where
+        there are few, fewer, so that there are eight batches to share and to resume from.
       seed: Of everything random.
       source: What else is to be recorded of the network, such as the file of its weights.
 
@@ -182,7 +191,7 @@ def prepare_evaluation(
       >>> model = models.create("compact_vgg", weights="embedded")
       >>> found = prepare_evaluation(model, example_mosaics(10), methods=["gradient"])
       >>> [len(batch.tasks) for batch in found.batches], found.classes
-      ([8, 2], {'airplane': (0,), 'ship': (8,)})
+      ([2, 2, 2, 2, 2], {'airplane': (0,), 'ship': (8,)})
     """
     metrics = tuple(METRICS) if "all" in metrics else tuple(dict.fromkeys(metrics))
     if not metrics or not methods:
@@ -200,8 +209,10 @@ def prepare_evaluation(
     if not batches:
         raise ValueError(f"{dataset.name} has no photograph of a category that the network knows")
     found = quantities(metrics, tolerance)
-    explainers, left_out = trials.choose(model, methods, usual)
-    trials.try_metrics(model, explainers, found, usual)
+    size, targets = statistics.mode((batch.size, batch.targets) for batch in batches)
+    usual = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    explainers, maps, left_out = trials.choose(model, methods, usual, targets)
+    measured, shared = trials.try_metrics(model, explainers, found, usual, targets)
     settings = {
         "data": identify_data(dataset),
         "network": {**identify_network(model), **(source or {})},
@@ -229,5 +240,6 @@ def prepare_evaluation(
         batches,
         jax.random.key(seed),
         left_out,
+        Costs(maps, measured, shared, targets),
         json.loads(json.dumps(settings)),
     )

@@ -95,8 +95,7 @@ class Shard:
           BlockingIOError: Another process has it open.
           OSError: It cannot be written to.
         """
-        path = folder / f"records-{process + 1}-of-{processes}.jsonl"
-        self._file = open(path, "a+b")
+        self._file = open(_path(folder, process, processes), "a+b")
         try:
             _lock(self._file)
             self._file.seek(0)
@@ -122,6 +121,28 @@ class Shard:
         self._file.close()
 
 
+def is_open(folder: Path, process: int, processes: int) -> bool:
+    """Returns whether a process has a file of records open: to ask before anything slow.
+
+    Args:
+      folder: Where.
+      process: Number of the process, from 0.
+      processes: How many share the work.
+
+    Example:
+      >>> is_open(Path("nowhere"), 0, 1)
+      False
+    """
+    try:
+        with open(_path(folder, process, processes), "rb") as file:
+            _lock(file)
+    except BlockingIOError:
+        return True
+    except OSError:  # not there, or not ours to read: whoever opens it is told
+        return False
+    return False
+
+
 def line(record: Any) -> bytes:
     r"""Returns a record as a line of JSON with its checksum.
 
@@ -131,6 +152,10 @@ def line(record: Any) -> bytes:
     """
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     return (_HEAD % zlib.crc32(body)).encode() + body + b"}\n"
+
+
+def _path(folder: Path, process: int, processes: int) -> Path:
+    return folder / f"records-{process + 1}-of-{processes}.jsonl"
 
 
 def _records(content: bytes) -> Iterator[tuple[int, Any]]:

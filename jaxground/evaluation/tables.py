@@ -92,7 +92,8 @@ def _column(metric: str, scores: Mapping[str, Any]) -> list[str]:
 def _footer(results: Mapping[str, Any]) -> list[str]:
     data, broken = results["data"], results["data"]["broken"]
     lines = [
-        f"{visible(data['name'])}: {data['evaluated']} of {data['images']} images evaluated, "
+        f"{visible(results['settings']['network']['name'])} on {visible(data['name'])}: "
+        f"{data['evaluated']} of {data['images']} images evaluated, "
         f"{data['pairs']} pairs of image and category; 95 % intervals, * best"
     ]
     if data["without_target"]:

@@ -8,7 +8,7 @@ luck with floating point, is why an interrupted run ends with the bits of an uni
 import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from jaxground.models.preprocess import MAX_PIXELS, Preprocess
 
 CHUNK = 1024  # photographs whose objects are looked at together
 FEW = 8  # photographs of one input size for which one program does
+PARTS = 8  # batches at least, where there are as many photographs: else there is little to share
 CANVAS = 64  # masks lie on canvases of multiples of so many pixels: few programs
 
 
@@ -86,6 +87,11 @@ class Batch(NamedTuple):
     length: int
     tasks: tuple[Task, ...]
 
+    @property
+    def program(self) -> tuple[Any, ...]:
+        """What batches of one program have in common: compiled once."""
+        return self.size, self.targets, self.canvas, self.objects, self.length
+
 
 class Loaded(NamedTuple):
     """A batch, read from the disk; rows without a task, or with a broken one, are zero.
@@ -118,13 +124,15 @@ def batches(
       dataset: The data.
       classes: The classes that mean each category.
       fit: From a photograph to the input.
-      batch_size: Photographs in a batch, at most.
+      batch_size: Photographs in a batch, at most; fewer where there are so few that there would be
+        less than eight batches to share and to resume from, and so that batches are equally full.
 
     Returns:
       The batches, those of one shape beside each other.
     """
     asked = [(example, _asked(example, classes)) for example in dataset.examples]
     asked = [(example, categories) for example, categories in asked if categories]
+    most_rows = min(batch_size, -(-len(asked) // PARTS))
     shapes: dict[tuple[int, int], list[Task]] = defaultdict(list)
     for (example, categories), difficult in zip(asked, _difficult(asked), strict=True):
         task = Task(example, categories, tuple(difficult[: len(categories)].tolist()))
@@ -139,7 +147,7 @@ def batches(
     objects = max(counts, default=0) or 1
     found: list[Batch] = []
     for (size, targets), tasks in sorted(groups.items(), key=lambda group: group[0]):
-        length = min(batch_size, len(tasks))
+        length = -(-len(tasks) // -(-len(tasks) // most_rows))
         largest = np.max([task.example.size for task in tasks], axis=0)
         height, width = (int(-(-side // CANVAS) * CANVAS) for side in largest)
         for start in range(0, len(tasks), length):

@@ -84,12 +84,14 @@ def test_results_have_scores_intervals_and_protocols(whole):
             assert score["low"] <= score["value"] <= score["high"]
             assert score["n"] == found["data"]["pairs"]
         protocol = each["pointing_game"]["protocol"]
-        assert protocol["tolerance"] == "2" and protocol["average"] == "categories"
-        assert protocol["method"] == method.split(":")[0] and protocol["score"] == "logit"
+        measured, made = protocol["metric"], protocol["explainer"]
+        assert measured["tolerance"] == 2.0 and measured["tolerance_unit"] == "pixels"
+        assert measured["average"] == "categories"
+        assert made["method"] == method.split(":")[0] and made["score"] == "logit"
         assert protocol["input"] == {"short": 16, "shape": "square", "multiple": 1}
         assert len(protocol["network"]["weights_sha256"]) == 64
         assert {"jax", "jaxground"} < set(protocol["versions"])
-    taps = [each["entropy"]["protocol"]["tap"] for each in found["scores"].values()]
+    taps = [each["entropy"]["protocol"]["explainer"]["tap"] for each in found["scores"].values()]
     assert taps == ["conv4_2", "image"]
     assert found["settings"]["classes"] == CLASSES
 
@@ -128,7 +130,7 @@ def test_killed_and_shared_it_ends_with_the_same_bits(root, whole, tmp_path, cap
     before = sum(len(record["images"]) for record in shards.read(tmp_path))
     assert main(command(root, tmp_path, *first)) == 1
     assert reports(tmp_path) == reports(whole)
-    assert f"{before} images are done already" in capsys.readouterr().out
+    assert f"{before} photos are done already" in capsys.readouterr().out
     assert shard.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1]), "nothing done twice"
     numbers = [record["batch"] for record in shards.read(tmp_path)]
     assert sorted(numbers) == list(range(len(numbers)))
