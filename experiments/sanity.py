@@ -1,24 +1,28 @@
 """Sanity figure: does an explanation change when the network loses what it has learnt?
 
     python experiments/sanity.py --weights ../shared/data/weights/squeezenet1_1.safetensors \
-        --images ../shared/data/imagenet_sample_500/images --count 12
+        --images ../shared/data/imagenet_sample_500/images
     python experiments/sanity.py --smoke      # the embedded network and its photograph, seconds
 
 Layers are randomised one after another from the output down (Adebayo et al., "Sanity Checks for
 Saliency Maps", NeurIPS 2018), each by a draw of the network's own initialiser, as published, or
 (`--draw shuffled`) by putting its own weights in random order. Explained is the class that the
 trained network predicts. Published: guided backprop stays similar to itself where the gradient
-does not. Writes `metrics.json` and `cascade.png` (a curve per method) into `--output`, where
-README.md says what was measured; and, if asked, what the maps of the first photograph become.
+does not. Dear methods are checked on fewer photographs, with fewer masks. Writes `metrics.json` and
+`cascade.png` (a curve per method) into `--output`, where README.md says what was measured; and, if
+asked, what the maps of the first photograph become. Methods that `metrics.json` has, with the same
+photographs and draw, are not checked again.
 """
 
 import argparse
 import functools
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +32,7 @@ from matplotlib.figure import Figure
 
 import jaxground
 from jaxground import attribution, core, data, metrics, models
+from jaxground.evaluation.summary import CONFIDENCE, resamples
 
 PARTS = {  # from the output down; a fire module loses its three convolutions at once
     "squeezenet1_1": ("conv10", *(f"fire{i}" for i in range(9, 1, -1)), "conv1"),
@@ -36,25 +41,42 @@ PARTS = {  # from the output down; a fire module loses its three convolutions at
 MIDDLE = {"squeezenet1_1": "fire5", "compact_vgg": "pool2"}  # where EB is read, besides its best
 
 
-def methods(model: models.Network) -> dict[str, Callable[..., Any]]:
-    """Returns what is compared, one line each: `explain(model, images, targets)`."""
+class Check(NamedTuple):
+    """What is checked: `explain(model, images, targets)`, on how many photographs at most."""
+
+    explain: Callable[..., Any]
+    photographs: int = sys.maxsize
+
+
+def methods(model: models.Network) -> dict[str, Check]:
+    """Returns what is compared; dear ones last, on fewer photographs."""
     ground, last, middle = model.card.ground_at, model.card.cam_at, MIDDLE[model.card.name]
+    at, key = functools.partial, jax.random.key(0)
+    contrastive = attribution.contrastive_excitation_backprop
     return {
-        "gradient": attribution.gradient,
-        "guided backprop": attribution.guided_backprop,
-        f"EB at {middle}": functools.partial(attribution.excitation_backprop, at=middle),
-        f"Grad-CAM at {last}": functools.partial(attribution.grad_cam, at=last),
-        "deconvnet": attribution.deconvnet,
-        "LRP z+": functools.partial(attribution.lrp, rules=core.z_plus()),
-        "LRP epsilon": attribution.lrp,
-        f"contrastive EB at {middle}": functools.partial(
-            attribution.contrastive_excitation_backprop, at=middle
+        "gradient": Check(attribution.gradient),
+        "guided backprop": Check(attribution.guided_backprop),
+        f"EB at {middle}": Check(at(attribution.excitation_backprop, at=middle)),
+        f"Grad-CAM at {last}": Check(at(attribution.grad_cam, at=last)),
+        "deconvnet": Check(attribution.deconvnet),
+        "LRP z+": Check(at(attribution.lrp, rules=core.z_plus())),
+        "LRP epsilon": Check(attribution.lrp),
+        f"contrastive EB at {middle}": Check(at(contrastive, at=middle)),
+        "input x gradient": Check(attribution.input_x_gradient),
+        f"EB at {ground}": Check(at(attribution.excitation_backprop, at=ground)),
+        f"Layer-CAM at {last}": Check(at(attribution.layer_cam, at=last)),
+        f"guided Grad-CAM at {last}": Check(at(attribution.guided_grad_cam, at=last)),
+        "nothing (a constant map)": Check(lambda f, images, targets: jnp.ones(images.shape[:3])),
+        "integrated gradients, 10 steps": Check(at(attribution.integrated_gradients, steps=10)),
+        "SmoothGrad, 10 samples": Check(
+            at(attribution.smooth_grad(attribution.gradient, samples=10), key=key)
         ),
-        "input x gradient": attribution.input_x_gradient,
-        f"EB at {ground}": functools.partial(attribution.excitation_backprop, at=ground),
-        f"Layer-CAM at {last}": functools.partial(attribution.layer_cam, at=last),
-        "nothing (a constant map)": lambda f, images, targets: jnp.ones(images.shape[:3]),
-        "integrated gradients": functools.partial(attribution.integrated_gradients, steps=8),
+        "occlusion, 49 squares": Check(at(attribution.occlusion, window=32, stride=32), 4),
+        "RISE, 200 masks": Check(at(attribution.rise, masks=200, key=key), 4),
+        f"Score-CAM at {last}": Check(at(attribution.score_cam, at=last), 2),
+        "extremal perturbation, 150 steps": Check(
+            at(attribution.extremal_perturbation, areas=(0.1,), steps=150), 1
+        ),
     }
 
 
@@ -68,6 +90,20 @@ def check(explain, model, images, targets, drawn, parts) -> metrics.Randomisatio
     return cascade(model, drawn, images, targets)
 
 
+def summarise(similarity: metrics.Similarity) -> dict[str, Any]:
+    """Returns means over photographs by stage, and one of all stages with its interval."""
+    found = {
+        measure: np.asarray(values, np.float64).mean(1).round(4).tolist()
+        for measure, values in similarity._asdict().items()
+    }
+    each = np.asarray(similarity.absolute_spearman, np.float64)[1:].mean(0)  # of a photograph
+    means = resamples(len(each)) @ each / len(each)
+    tail = (1 - CONFIDENCE) / 2
+    interval = [float(np.quantile(means, share)) for share in (tail, 1 - tail)]
+    found["mean"] = {"value": float(each.mean()), "interval": interval, "each": each.tolist()}
+    return found
+
+
 def draw_curves(scores: dict[str, dict[str, list[float]]], parts, file: Path) -> None:
     """Draws mean similarity against what has been randomised, one panel per measure."""
     sheet = Figure(figsize=(15, 5.5), layout="constrained")
@@ -77,7 +113,7 @@ def draw_curves(scores: dict[str, dict[str, list[float]]], parts, file: Path) ->
         "absolute_spearman": "rank correlation of absolute values",
         "ssim": "structural similarity",
     }
-    styles = ("-", "--", ":")
+    styles = ("-", "--", ":", "-.")
     for axes, (measure, title) in zip(
         sheet.subplots(1, 3, sharey=True), titles.items(), strict=True
     ):
@@ -89,6 +125,14 @@ def draw_curves(scores: dict[str, dict[str, list[float]]], parts, file: Path) ->
     sheet.axes[0].set_ylabel("similarity to the map of the trained network")
     sheet.legend(*sheet.axes[0].get_legend_handles_labels(), loc="outside right upper")
     sheet.savefig(file, dpi=110)
+
+
+def already(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the similarities that a file has, if they were measured with these settings."""
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text())
+    return found.pop("similarity") if settings == {k: found[k] for k in settings} else {}
 
 
 def draw_maps(maps: dict[str, np.ndarray], parts, photograph: np.ndarray, file: Path) -> None:
@@ -115,11 +159,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--weights", help="of SqueezeNet 1.1; without, the embedded network")
     parser.add_argument("--images", type=Path, help="a folder of photographs")
-    parser.add_argument("--count", type=int, default=12, help="photographs, evenly from the folder")
+    parser.add_argument("--count", type=int, default=8, help="photographs, evenly from the folder")
     parser.add_argument("--draw", choices=("initialiser", "shuffled"), default="initialiser")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="methods whose name contains this")
-    parser.add_argument("--smoke", action="store_true", help="two methods, seconds")
+    parser.add_argument(
+        "--smoke", action="store_true", help="two methods, seconds; writes elsewhere"
+    )
     parser.add_argument("--output", type=Path, default=Path("experiments/sanity"))
     parser.add_argument("--maps", type=Path, help="a picture of the first photograph's maps")
     options = parser.parse_args()
@@ -141,37 +187,39 @@ def main() -> None:
     table = {n: m for n, m in methods(model).items() if options.only in n}
     if options.smoke:
         table = {n: table[n] for n in ("gradient", "guided backprop")}
+        options.output = Path(tempfile.mkdtemp())
 
     cropped = np.asarray(images[0] - images[0].min()) / float(np.ptp(np.asarray(images[0])))
     suffix = "" if options.draw == "initialiser" else "_shuffled"
     options.output.mkdir(parents=True, exist_ok=True)
-    scores, examples = {}, {}
-    for method, explain in table.items():
+    settings = {
+        "jaxground": jaxground.__version__,
+        "network": name,
+        "photographs": [file.name for file in map(Path, files)],
+        "draw": options.draw,
+        "seed": options.seed,
+        "parts": list(parts),
+    }
+    written = options.output / f"metrics{suffix}.json"
+    scores = already(written, settings)
+    examples = {}
+    for method, (explain, count) in table.items():
+        if method in scores and not options.maps:
+            continue
         start = time.perf_counter()
-        found = check(explain, model, images, targets, drawn, parts)
-        scores[method] = {
-            measure: np.asarray(values, np.float64).mean(1).round(4).tolist()
-            for measure, values in found.similarity._asdict().items()
-        }
+        found = check(explain, model, images[:count], targets[:count], drawn, parts)
+        scores[method] = summarise(found.similarity)
         examples[method] = np.asarray(found.maps[:, 0])
-        rest = scores[method]["absolute_spearman"]
+        mean, rest = scores[method]["mean"], scores[method]["absolute_spearman"]
+        low, high = mean["interval"]
         print(
             f"{method:32s} absolute rank correlation: half way {rest[len(parts) // 2]:5.2f}, "
-            f"in the end {rest[-1]:5.2f}, mean {np.mean(rest[1:]):5.2f}"
-            f"   ({time.perf_counter() - start:.0f} s)",
+            f"in the end {rest[-1]:5.2f}, mean {mean['value']:5.2f} [{low:.2f}, {high:.2f}], "
+            f"{len(mean['each'])} photographs ({time.perf_counter() - start:.0f} s)",
             flush=True,
         )
-        record = {  # after every method: what is done is not lost
-            "jaxground": jaxground.__version__,
-            "network": name,
-            "photographs": [file.name for file in map(Path, files)],
-            "draw": options.draw,
-            "seed": options.seed,
-            "parts": list(parts),
-            "similarity": scores,
-        }
-        text = json.dumps(record, indent=1) + "\n"
-        (options.output / f"metrics{suffix}.json").write_text(text)
+        # After every method: what is done is not lost.
+        written.write_text(json.dumps({**settings, "similarity": scores}, indent=1) + "\n")
         draw_curves(scores, parts, options.output / f"cascade{suffix}.png")
         if options.maps:
             draw_maps(examples, parts, cropped, options.maps)
