@@ -10,6 +10,7 @@ from jax import Array
 from jaxground.core.contrast import with_dual
 from jaxground.core.names import find, slot_of
 from jaxground.core.program import Program
+from jaxground.core.splitting import from_slot
 from jaxground.core.tables import EXCITATION, Composite, Rules
 from jaxground.core.transform import evaluate, trace
 
@@ -37,6 +38,7 @@ def ground(
     at: str | Sequence[str] | None = None,
     rules: Rules | Composite = EXCITATION,
     contrastive: bool | Literal["apart"] = False,
+    given: Array | None = None,
 ) -> Grounding:
     """Returns the outputs of `f` at `x`, and the pullback of the mass to the taps `at`.
 
@@ -50,6 +52,7 @@ def ground(
       contrastive: Subtract the mass of the dual unit, that of the negated weights of the last
         weighted linear maps (Zhang et al., ECCV 2016, section 3.3). The mass is then signed.
         `"apart"` does not subtract: `pull` returns both masses, on a new first axis of two.
+      given: The value of the one tap, from an earlier pass: what only that needs does not run.
 
     Raises:
       KeyError: There is no such tap; the message lists those that are there.
@@ -74,6 +77,11 @@ def ground(
             "stop_gradient stands in between"
         )
     sources = tuple(slots.values()) or program.inputs
+    arrays = jax.tree.leaves(x)
+    if given is not None:
+        if not isinstance(at, str):
+            raise ValueError(f"a value is given for one tap, but `at` is {at!r}")
+        program, arrays = from_slot(program, *sources), [*arrays, given]
     overrides = {}
     if contrastive:
         program, overrides = with_dual(program, sources)
@@ -95,7 +103,7 @@ def ground(
     def of_probes(probes):
         outputs, values = evaluate(
             program,
-            jax.tree.leaves(x),
+            arrays,
             probes=probes,
             overrides=overrides,
             read=list(slots.values()),

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxground.core.program import Step, walk
+from jaxground.core.names import slot_of
+from jaxground.core.program import Program, Step, walk
 from jaxground.core.tables import GRADIENT
-from jaxground.core.taps import slot_of
 from jaxground.core.transform import evaluate, trace
 
 
@@ -71,6 +71,19 @@ def split(f: Callable[..., Any], x: Any, *, at: str) -> Split:
         return jax.tree.unflatten(tree, outputs)
 
     return Split(hidden, head)
+
+
+def from_slot(program: Program, slot: int) -> Program:
+    """Returns the program with the value of a slot as one more input, the last.
+
+    Steps that only this value needs are gone; those that pass it by, as a skip connection, stay.
+    """
+    needed, kept = set(program.outputs), []
+    for step in reversed(tuple(_opened(program.steps, slot))):
+        if slot not in step.outputs and not needed.isdisjoint(step.outputs):
+            kept.append(step)
+            needed |= step.reads()
+    return program._replace(inputs=(*program.inputs, slot), steps=tuple(reversed(kept)))
 
 
 def _opened(steps: Sequence[Step], slot: int) -> Iterator[Step]:

@@ -15,6 +15,9 @@ from jaxground.models.network import Network as Network
 from jaxground.models.network import class_names as class_names
 from jaxground.models.network import imagenet_wnids as imagenet_wnids
 from jaxground.models.preprocess import Preprocess as Preprocess
+from jaxground.models.recurrent import LRCN as LRCN
+from jaxground.models.recurrent import LSTM as LSTM
+from jaxground.models.recurrent import recurrent_map as recurrent_map
 from jaxground.models.registry import names as names
 from jaxground.models.registry import torchvision_names as torchvision_names
 from jaxground.models.resnet import ResNet as ResNet

@@ -1,5 +1,7 @@
 """Conservation at every tap, and the contrastive dual wherever the last linear map stands."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +93,25 @@ def test_contrast_is_the_difference_of_two_full_passes(head):
     hidden = np.maximum(x @ V.T, 0)
     found = contrastive(lambda x: HEADS[head](jax.nn.relu(x @ V.T)), x, prior)
     assert_close(found, difference(prior, (W.T, hidden), (V, x)))
+
+
+def test_a_given_value_at_a_tap_spares_what_is_below():
+    def f(x):
+        block = jax.checkpoint(lambda x: tap(jax.nn.relu(jnp.sinc(x) @ V.T), "hidden"))
+        return jax.nn.relu(block(x) + x @ V.T) @ W  # a skip connection passes the tap
+
+    x, prior = images(2, 5), np.eye(3)[:2]
+    for contrastive in (False, True):
+        plain = ground(f, x, at="hidden", contrastive=contrastive)
+        from_hidden = functools.partial(ground, f, at="hidden", contrastive=contrastive)
+        known = from_hidden(x, given=plain.activations)
+        np.testing.assert_allclose(known.outputs, plain.outputs, rtol=1e-12)
+        np.testing.assert_allclose(known.pull(prior), plain.pull(prior), rtol=1e-12)
+        doubled = from_hidden(x, given=2 * plain.activations)
+        np.testing.assert_array_equal(doubled.activations, 2 * plain.activations)
+        assert abs(doubled.outputs - plain.outputs).max() > 0.1
+    text = str(jax.make_jaxpr(lambda x, h: from_hidden(x, given=h).pull(prior))(x, x @ V.T))
+    assert " sin " not in text
 
 
 def test_the_dual_unit_apart():
