@@ -26,23 +26,29 @@ class CNN2(Network):
         num_classes: int = 10,
         *,
         size: int = 32,
+        width: float = 1.0,
         spatial: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        """Makes the layers for images of side `size`, a multiple of 8; see `Network`."""
+        """Makes the layers for images of side `size`, a multiple of 8; see `Network`.
+
+        Every layer has `width` times the published number of channels or neurons, and initial
+        weights larger by its root, so that their sums are as large as published.
+        """
         if size % 8:
             raise ValueError(f"cnn_2 halves its images three times: no side of {size} pixels")
-        normal, constant = nnx.initializers.normal(0.01), nnx.initializers.constant(0.1)
+        normal, constant = nnx.initializers.normal(0.01 / width**0.5), nnx.initializers.constant(0.1)
         make = Layers(rngs, dtype, kernel_init=normal, bias_init=constant)
         self.spatial = spatial
         self.grid = (size // 8, size // 8)
-        self.conv1 = make.convolution(3, 96, 5, padding=2)
-        self.conv2 = make.convolution(96, 128, 5, padding=2)
-        self.conv3 = make.convolution(128, 256, 5, padding=2)
-        self.fc1 = make.linear(256 * self.grid[0] ** 2, 2048)
-        self.fc2 = make.linear(2048, 2048)
-        self.fc3 = make.classifier(2048, num_classes)
+        first, second, third, full = (round(width * n) for n in (96, 128, 256, 2048))
+        self.conv1 = make.convolution(3, first, 5, padding=2)
+        self.conv2 = make.convolution(first, second, 5, padding=2)
+        self.conv3 = make.convolution(second, third, 5, padding=2)
+        self.fc1 = make.linear(third * self.grid[0] ** 2, full)
+        self.fc2 = make.linear(full, full)
+        self.fc3 = make.classifier(full, num_classes)
         self.dropout = make.dropout()
 
     def __call__(self, images: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -1,0 +1,36 @@
+"""The data sets of chapter 5, as far as they are here."""
+
+import numpy as np
+
+from experiments.compact_vgg.photographs import data_folder
+from jaxground.data.classification import Labelled, read_jpegs, read_tfds
+
+TEST_SHARE = 5  # of caltech101_20, which has no split: every fifth image of a class is a test image
+
+
+def load(name: str, split: str, *, side: int | None = None, limit: int | None = None) -> Labelled:
+    """Returns the `train` or `test` images of a data set.
+
+    Args:
+      name: `cifar10_jpeg`, `caltech101_20` or `jhmdb12` (frames of its clips) in the data folder;
+        any other is one that TFDS has prepared.
+      split: `train` or `test`.
+      side: Both sides of the images; needed where they differ.
+      limit: First images only; of `cifar10_jpeg` any prefix has as many of each class.
+    """
+    size = None if side is None else (side, side)
+    path = data_folder() / name / f"{name}.npz"
+    if not path.is_file():
+        images, labels = read_tfds(name, split, size=size)
+        return Labelled(images[:limit], labels[:limit])
+    with np.load(path) as archive:
+        if name == "cifar10_jpeg":
+            labels = archive[f"{split}_labels"][:limit]
+            images = read_jpegs(path, split, rows=range(len(labels)), size=size)
+            return Labelled(images, labels.astype(np.int32))
+        labels, held_out = archive["labels"], np.arange(len(archive["labels"])) % TEST_SHARE == 0
+        if name == "jhmdb12":
+            frames = (len(archive["offsets"]) - 1) // len(labels)
+            labels, held_out = (np.repeat(x, frames) for x in (labels, archive["is_test"]))
+    rows = np.flatnonzero(held_out == (split == "test"))[:limit]
+    return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))

@@ -1,0 +1,140 @@
+r"""Trains the networks of chapter 5 under every scheme of dropout; `tables.py` reads the runs.
+
+    python -m experiments.excitation_dropout.train --recipe reduced --output runs/reduced
+    python -m experiments.excitation_dropout.train --recipe cifar10_jpeg --at-once 5 \
+        --seeds 0 1 2 3 4 --output runs/cifar10_jpeg               # a GPU: 100,000 steps
+    python -m experiments.excitation_dropout.train --smoke --output runs/smoke     # seconds
+
+From the project's root. Killed and started again it goes on from its last checkpoint. On a CPU each
+step is a dispatch and each run a program: XLA's convolutions there are five times slower inside a
+loop, and twice when their kernels are batched.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+
+from experiments.excitation_dropout import datasets
+from experiments.excitation_dropout.recipes import RECIPES, Recipe, make_network, make_optimiser
+from experiments.excitation_dropout.steps import SCHEMES, make_evaluation, make_step
+from experiments.training import loop
+from experiments.training.placement import gather, join, make_mesh
+from experiments.training.sources import Resident
+from jaxground.metrics import filter_change
+
+WATCHED = 2000  # test images measured while training; all of them at its end
+NEEDS_NO_RATE = ("none", "standout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: its scheme, the probability of keeping a neuron, its seed."""
+
+    scheme: str
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Returns what its files are called."""
+        return f"{self.scheme}-{self.rate:g}-{self.seed}"
+
+
+def list_programs(schemes, rates, seeds, at_once: int) -> list[list[Run]]:
+    """Returns the runs of each program: those of one scheme, seeds first."""
+    programs = []
+    for first in range(0, len(seeds), at_once):
+        for scheme in schemes:
+            of_scheme = rates[:1] if scheme in NEEDS_NO_RATE else rates
+            runs = [Run(scheme, r, s) for r in of_scheme for s in seeds[first : first + at_once]]
+            programs += [runs[i : i + at_once] for i in range(0, len(runs), at_once)]
+    return programs
+
+
+def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) -> None:
+    """Trains runs of one scheme as one program, and writes what came of each."""
+    folder = output / "+".join(run.name for run in runs)
+    done = [output / f"{run.name}.json" for run in runs]
+    if all(path.exists() for path in done):
+        return
+    (images, labels), test = data
+    classes, mesh = int(labels.max()) + 1, make_mesh(len(runs), recipe.batch)
+    networks = [nnx.split(make_network(recipe, classes, run.seed)) for run in runs]
+    graph, before = networks[0][0], [weights for _, weights in networks]
+    optimiser, scheme = make_optimiser(recipe), runs[0].scheme
+    seeds = [run.seed for run in runs]
+    rates = [np.float32(run.rate) for run in runs]
+    source = Resident(images, labels, batch=recipe.batch, seeds=seeds, mesh=mesh)
+    program = loop.make_program(make_step(graph, recipe, scheme, optimiser), source, mesh)
+    watched = (part[:WATCHED] for part in test)
+    state = loop.train(
+        program,
+        loop.start(before, optimiser, seeds, rates, mesh),
+        source,
+        folder,
+        steps=recipe.steps,
+        dispatch=options.dispatch or (1 if jax.default_backend() == "cpu" else 100),
+        every=recipe.every,
+        names=[run.name for run in runs],
+        evaluate=make_evaluation(graph, recipe, scheme, *watched, mesh),
+        tensorboard=options.tensorboard,
+    )
+    measured = make_evaluation(graph, recipe, scheme, *test, mesh)(state)
+    weights = gather(state.weights, mesh)
+    for index, (run, old) in enumerate(zip(runs, before, strict=True)):
+        after = jax.tree.map(lambda x, i=index: x[i], weights)
+        moved = filter_change(*(w[recipe.layer]["kernel"][...] for w in (old, after)))
+        result = {name: float(value[index]) for name, value in measured.items()}
+        result |= {"conservative_filters": int((moved < recipe.threshold).sum())}
+        result |= {"filter_change": float(moved.mean()), "neurons": len(moved)}
+        if jax.process_index() == 0:
+            arrays = nnx.to_flat_state(after)
+            named = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in arrays}
+            save_file(named, output / f"{run.name}.safetensors")
+            text = json.dumps(dataclasses.asdict(run) | {"step": recipe.steps} | result, indent=1)
+            done[index].write_text(text + "\n")
+            print(run.name, {k: round(v, 4) for k, v in result.items()}, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="reduced", choices=RECIPES)
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.5])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--start", help="weights to fine-tune, a file or a name")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--at-once", type=int, default=1, help="runs in one program (GPU, TPU)")
+    parser.add_argument("--dispatch", type=int, help="steps in one: 1 on a CPU, otherwise 100")
+    parser.add_argument("--tensorboard", action="store_true")
+    parser.add_argument("--coordinator", help='of several processes: host:port, or "auto"')
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--smoke", action="store_true", help="two steps on a few images")
+    options = parser.parse_args()
+    join(options.coordinator, options.processes, options.process)
+    recipe = RECIPES[options.recipe]
+    changes = {"steps": options.steps, "start": options.start}
+    if options.smoke:
+        changes |= {"steps": 2, "images": 100, "batch": 10, "every": 1, "width": recipe.width / 4}
+    recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
+    data = [
+        datasets.load(recipe.dataset, split, side=recipe.stored, limit=limit)
+        for split, limit in (("train", recipe.images), ("test", 100 if options.smoke else None))
+    ]
+    programs = list_programs(options.schemes, options.rates, options.seeds, options.at_once)
+    for runs in programs:
+        train_program(recipe, runs, options.output, data, options)
+
+
+if __name__ == "__main__":
+    main()

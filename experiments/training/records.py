@@ -1,0 +1,63 @@
+"""What training measured: JSON lines, and events for TensorBoard."""
+
+import json
+import os
+from pathlib import Path
+
+
+class Records:
+    """Measurements on disk, a line for each; only the first process of a program writes.
+
+    Those after the step that training goes on from are dropped: they will be measured again.
+    """
+
+    def __init__(self, folder: Path, *, after: int, tensorboard: bool, write: bool = True):
+        """Opens `folder/metrics.jsonl`, and with `tensorboard` a writer for each run."""
+        self._file, self._writers = None, {}
+        self._folder, self._tensorboard = folder, tensorboard
+        if not write:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [r for r in read_records(path) if r["step"] <= after] if path.exists() else []
+        beside = path.with_suffix(".part")
+        beside.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(beside, path)
+        self._file = path.open("a")
+
+    def write(self, name: str, record: dict) -> None:
+        """Adds one run's measurements at one step to the files, at once."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._tensorboard:
+            if name not in self._writers:
+                from tensorboardX import SummaryWriter
+
+                folder = self._folder / "tensorboard" / name
+                self._writers[name] = SummaryWriter(str(folder), purge_step=record["step"])
+            for key, value in record.items():
+                if isinstance(value, float):
+                    self._writers[name].add_scalar(key, value, record["step"])
+            self._writers[name].flush()
+
+    def __enter__(self):
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_):
+        """Closes the files."""
+        for file in (self._file, *self._writers.values()):
+            if file is not None:
+                file.close()
+
+
+def read_records(path: Path) -> list[dict]:
+    """Returns the records of a file of JSON lines; a last line cut off by a kill is none."""
+    records = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
