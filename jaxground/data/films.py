@@ -46,19 +46,24 @@ def decode_film(path: str | os.PathLike) -> Iterator[np.ndarray]:
     with _opened(path) as (stream, container):
         stream.thread_type = "AUTO"
         promised = stream.frames  # 0 where the header does not say
-        for frame in container.decode(stream):
+        frames = container.decode(stream)
+        while True:
+            try:
+                frame = next(frames, None)
+                if frame is None:
+                    break
+                pixels = frame.to_ndarray(format="rgb24")
+            except Exception as error:  # decoders raise nearly anything when a file is broken
+                raise _failure(path, f"frame {number} is broken: {_reason(error)}") from error
             if frame.is_corrupt:
-                raise VideoError(f"{_cannot(path)}: frame {number} is broken; {_REMEDY}")
-            turns = round(frame.rotation / 90) % 4
-            yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                raise _failure(path, f"frame {number} is broken")
+            yield np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
             number += 1
     if number == 0:
-        raise VideoError(f"{_cannot(path)}: no frame could be decoded; {_REMEDY}")
+        raise _failure(path, "no frame could be decoded")
     if number < _LEAST_SHARE * promised:
-        raise VideoError(
-            f"{_cannot(path)}: it ends after {number:,} of the {promised:,} frames that its header "
-            f"promises; {_REMEDY}"
-        )
+        ends = f"it ends after {number:,} of the {promised:,} frames that its header promises"
+        raise _failure(path, ends)
 
 
 def count_packets(path: str | os.PathLike) -> int:
@@ -75,43 +80,45 @@ def count_packets(path: str | os.PathLike) -> int:
       OSError: The file cannot be opened.
     """
     with _opened(path) as (stream, container):
-        return sum(packet.size > 0 for packet in container.demux(stream))
+        try:
+            return sum(packet.size > 0 for packet in container.demux(stream))
+        except Exception as error:
+            raise _failure(path, _reason(error)) from error
 
 
-_REMEDY = "copy or download it again, or mend it with `ffmpeg -i broken.mp4 mended.mp4`"
+def _failure(path: str | os.PathLike, what: str) -> VideoError:
+    remedy = "copy or download it again, or mend it with `ffmpeg -i broken.mp4 mended.mp4`"
+    return VideoError(f"cannot read {os.fspath(path)}: {what}; {remedy}")
 
 
-def _cannot(path: str | os.PathLike) -> str:
-    return f"cannot read {os.fspath(path)}"
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, Any]]:
-    """Opens a film and gives its first stream of pictures, and names what FFmpeg raises."""
+    """Opens a film and gives its first stream of pictures."""
     with open(path, "rb") as file:
         try:
             import av
         except ImportError as error:
             raise VideoError(
-                f"{_cannot(path)} without PyAV: pip install 'jaxground[video]', or give a folder "
-                "of frames"
+                f"cannot read {os.fspath(path)} without PyAV: pip install 'jaxground[video]', or "
+                "give a folder of frames"
             ) from error
         if os.fstat(file.fileno()).st_size == 0:
-            raise VideoError(f"{_cannot(path)}: the file is empty; {_REMEDY}")
-        options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
-        container = None
+            raise _failure(path, "the file is empty")
+        given: dict[str, Any] = {
+            "container_options": {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+        }
+        if int(av.__version__.split(".")[0]) < 19:  # later ones have no such choice
+            given["metadata_errors"] = "ignore"  # a film is worth more than its broken title
         try:
-            container = av.open(file, container_options=options, metadata_errors="ignore")
+            container = av.open(file, **given)
+        except Exception as error:
+            kinds = f"no film of a known kind ({FORMATS})"
+            raise _failure(path, f"{kinds}: {_reason(error)}") from error
+        with container:
             if not container.streams.video:
-                raise VideoError(f"{_cannot(path)}: it has sound or text, but no pictures")
+                raise _failure(path, "it has sound or text, but no pictures")
             yield container.streams.video[0], container
-        except VideoError:
-            raise
-        except Exception as error:  # decoders raise nearly anything when a file is broken
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            if container is None:
-                reason = f"no film of a known kind ({FORMATS}): {reason}"
-            raise VideoError(f"{_cannot(path)}: {reason}; {_REMEDY}") from error
-        finally:
-            if container is not None:
-                container.close()

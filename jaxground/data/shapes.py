@@ -108,14 +108,11 @@ def mask_boxes(masks: np.ndarray) -> np.ndarray:
       >>> mask_boxes(np.eye(4, dtype=bool)[1:3])
       array([1, 0, 3, 2])
     """
-    ends = []
-    for axis in (-2, -1):  # columns, rows
-        line = np.asarray(masks.any(axis=axis))
-        ends.append((line.argmax(-1), line.shape[-1] - line[..., ::-1].argmax(-1)))
-    (x0, x1), (y0, y1) = ends
-    return np.where(
-        np.any(masks, axis=(-2, -1), keepdims=True)[..., 0], np.stack([x0, y0, x1, y1], -1), 0
-    )
+    columns, rows = np.asarray(masks.any(axis=-2)), np.asarray(masks.any(axis=-1))
+    starts = [line.argmax(-1) for line in (columns, rows)]
+    ends = [line.shape[-1] - line[..., ::-1].argmax(-1) for line in (columns, rows)]
+    boxes = np.stack(starts + ends, -1)
+    return np.where(rows.any(axis=-1, keepdims=True), boxes, 0)
 
 
 def encode_runs(mask: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class Numbers:
         size = int(np.prod(shape))
         assert size <= self._rest.shape[1], "the draw was too small"
         dealt, self._rest = self._rest[:, :size], self._rest[:, size:]
-        return low + (high - low) * dealt.reshape(-1, *shape)
+        return low + (high - low) * dealt.reshape(len(dealt), *shape)
 
     def below(self, end: np.typing.ArrayLike, *shape: int) -> np.ndarray:
         """Returns whole numbers `[n, *shape]` from 0 to below an end."""
@@ -50,7 +50,7 @@ def draw_levels(
     direction = y / (np.abs(y) + np.abs(x))  # see figures
     direction = np.where(x < 0, 2 - direction, direction)
     nearest = np.round(direction * (DIRECTIONS / 4)).astype(int) % DIRECTIONS
-    outline = np.take_along_axis(outlines, nearest.reshape(*turn.shape[:2], -1), 2)
+    outline = np.take_along_axis(outlines, nearest.reshape(*nearest.shape[:2], 4 * reach**2), 2)
     return np.sqrt(y * y + x * x) / outline.reshape(x.shape), holes
 
 
@@ -90,8 +90,8 @@ def draw_ground(numbers: Numbers, side: int, clutter: float) -> np.ndarray:
     rows = np.concatenate([np.sin(y), np.cos(y)], 1)  # sin(y + x) = sin y cos x + cos y sin x
     columns = np.concatenate([np.cos(x), np.sin(x)], 1)[..., None]
     columns = columns * np.tile(tint, (1, 2, 1))[:, :, None]
-    columns = columns.reshape(*columns.shape[:2], -1)
-    pattern = np.matmul(rows.transpose(0, 2, 1), columns).reshape(-1, *[side] * 2, 3)
+    columns = columns.reshape(*columns.shape[:2], 3 * side)
+    pattern = np.matmul(rows.transpose(0, 2, 1), columns).reshape(len(tint), side, side, 3)
     noise = numbers.uniform(side, side, 1, low=-0.15, high=0.15)
     grey = numbers.uniform(1, 1, 1, low=0.3, high=0.7)
     image = grey + clutter * (pattern + noise)
