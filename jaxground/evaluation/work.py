@@ -19,7 +19,7 @@ from jaxground.metrics import in_difficult_subset
 from jaxground.models.preprocess import MAX_PIXELS, Preprocess
 
 CHUNK = 1024  # photographs whose objects are looked at together
-FEW = 8  # photographs of one input size for which one program does
+FEW = 24  # photographs of one input size for which one program does: compiling costs as much
 PARTS = 8  # batches at least, where there are as many photographs: else there is little to share
 CANVAS = 64  # masks lie on canvases of multiples of so many pixels: few programs
 

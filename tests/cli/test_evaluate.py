@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxground.cli import main
+from jaxground.cli import evaluate, main
 from jaxground.evaluation import shards
 
 # Names that a page or a terminal would obey if it were let.
@@ -130,7 +130,10 @@ def test_killed_and_shared_it_ends_with_the_same_bits(root, whole, tmp_path, cap
     before = sum(len(record["images"]) for record in shards.read(tmp_path))
     assert main(command(root, tmp_path, *first)) == 1
     assert reports(tmp_path) == reports(whole)
-    assert f"{before} photos are done already" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{before} photos are done already" in said.out
+    assert f"{COUNT - 1 - before} photos in" in said.err and "2 methods, 2 metrics" in said.err
+    assert "compiling maps of 2 methods at 16 x 16:   0%" in said.err, "before anything is done"
     assert shard.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1]), "nothing done twice"
     numbers = [record["batch"] for record in shards.read(tmp_path)]
     assert sorted(numbers) == list(range(len(numbers)))
@@ -206,6 +209,13 @@ def test_another_setting_in_the_same_folder_is_refused(root, whole, capsys):
     assert main(command(root, whole, "--seed", "1")) == 2
     assert "seed: 0 there, 1 now" in capsys.readouterr().err
     assert reports(whole) == before
+
+
+def test_a_part_that_another_process_does_is_refused_at_once(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "_prepare", lambda options: pytest.fail("that takes long"))
+    with shards.Shard(tmp_path, 0, 1):
+        assert main(command(root, tmp_path)) == 2
+    assert "another process does this part" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,17 @@ def test_one_part_has_one_writer(tmp_path):
             shards.Shard(tmp_path, 0, 2)
 
 
+def test_whether_a_part_is_being_done_can_be_asked_beforehand(tmp_path):
+    assert not shards.is_open(tmp_path, 0, 2)
+    with shards.Shard(tmp_path, 0, 2):
+        assert shards.is_open(tmp_path, 0, 2)
+        assert not shards.is_open(tmp_path, 1, 2)
+    assert not shards.is_open(tmp_path, 0, 2)
+    with shards.Shard(tmp_path, 0, 2) as shard:  # asking leaves no lock behind
+        shard.append({"batch": 0})
+    assert not list(tmp_path.glob("*2-of-2*")), "asking makes no file"
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     shards.agree(tmp_path, SETTINGS)
     shards.agree(tmp_path, SETTINGS)
