@@ -1,12 +1,18 @@
 """NNX networks with taps named as in their papers."""
 
 from jaxground.models.alexnet import AlexNet as AlexNet
+from jaxground.models.captioners import S2VT as S2VT
+from jaxground.models.captioners import Captioner as Captioner
+from jaxground.models.captioners import MeanPoolCaptioner as MeanPoolCaptioner
 from jaxground.models.cifar_resnet import CifarResNet as CifarResNet
 from jaxground.models.cnn_2 import CNN2 as CNN2
 from jaxground.models.compact_vgg import CompactVGG as CompactVGG
 from jaxground.models.creation import create as create
 from jaxground.models.creation import shapes as shapes
 from jaxground.models.creation import weights_file as weights_file
+from jaxground.models.decoding import Beams as Beams
+from jaxground.models.decoding import beam_words as beam_words
+from jaxground.models.decoding import greedy_words as greedy_words
 from jaxground.models.depthwise import depthwise_convolution as depthwise_convolution
 from jaxground.models.googlenet import GoogLeNet as GoogLeNet
 from jaxground.models.mobilenet import MobileNetV1 as MobileNetV1
@@ -17,6 +23,7 @@ from jaxground.models.network import imagenet_wnids as imagenet_wnids
 from jaxground.models.preprocess import Preprocess as Preprocess
 from jaxground.models.recurrent import LRCN as LRCN
 from jaxground.models.recurrent import LSTM as LSTM
+from jaxground.models.recurrent import FrameReader as FrameReader
 from jaxground.models.recurrent import recurrent_map as recurrent_map
 from jaxground.models.registry import names as names
 from jaxground.models.registry import torchvision_names as torchvision_names

@@ -114,32 +114,39 @@ class LSTM(nnx.Module):
         cell = jax.nn.sigmoid(keep) * cell + jax.nn.sigmoid(take) * activate(new)
         return cell, jax.nn.sigmoid(show) * activate(cell)
 
-    def __call__(
+    def run(
         self,
+        carry: Carry,
         xs: Array,
         static: Array | None = None,
         *,
-        extra: Array | None = None,
         inside: Array | None = None,
-    ) -> Array:
-        """Returns the outputs of all steps, `[batch, time, units]`.
+    ) -> tuple[Carry, Array]:
+        """Returns the state after the last step, and the outputs of all, `[batch, time, units]`.
 
         Args:
+          carry: The state before the first step.
           xs: `[batch, time, inputs]`.
           static: `[batch, static]`, the same at all steps.
-          extra: `[time, 4 * units]`, as for `step`.
           inside: `bool[batch, time]`: at other steps (padding) the state stays what it was.
         """
 
         def turn(carry, row):
-            x, extra, inside = row
-            new = self.step(carry, x, static, extra)
+            x, inside = row
+            new = self.step(carry, x, static)
             if inside is not None:
                 new = jax.tree.map(lambda n, c: jnp.where(inside[:, None], n, c), new, carry)
             return new, new[1]
 
-        rows = xs.swapaxes(0, 1), extra, None if inside is None else inside.swapaxes(0, 1)
-        return lax.scan(turn, self.start(len(xs)), rows)[1].swapaxes(0, 1)
+        rows = xs.swapaxes(0, 1), None if inside is None else inside.swapaxes(0, 1)
+        carry, outputs = lax.scan(turn, carry, rows)
+        return carry, outputs.swapaxes(0, 1)
+
+    def __call__(
+        self, xs: Array, static: Array | None = None, *, inside: Array | None = None
+    ) -> Array:
+        """Returns the outputs of all steps, `[batch, time, units]`; see `run`."""
+        return self.run(self.start(len(xs)), xs, static, inside=inside)[1]
 
     def _cast(self, kernel: nnx.Param) -> Array:
         return kernel[...].astype(self.dtype)
@@ -151,14 +158,45 @@ def _orthogonal_per_gate(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -
     return jnp.concatenate(gates, axis=1)
 
 
-class LRCN(nnx.Module):
+class FrameReader(nnx.Module):
+    """What networks for videos have in common: a CNN that reads each frame.
+
+    The CNN stays in inference mode, whatever the mode of the rest.
+    """
+
+    def __init__(self, cnn: Callable[[Array], Array], at: str):
+        """Keeps the CNN, to be read at a tap.
+
+        Args:
+          cnn: A network.
+          at: A tap, `[n, width]`, or `[n, h, w, width]`, of which the mean over positions is taken.
+        """
+        self.cnn = cnn
+        self.at = at
+
+    @property
+    def width(self) -> int:
+        """Returns how many features a frame has."""
+        return jax.eval_shape(self.features, jnp.zeros((1, 64, 64, 3))).shape[-1]
+
+    def features(self, frames: Array) -> Array:
+        """Returns `[n, width]` features of `[n, height, width, 3]` frames."""
+        hidden = split(self.cnn, frames, at=self.at).hidden
+        return hidden.mean((1, 2)) if hidden.ndim == 4 else hidden
+
+    def video_features(self, video: Array) -> Array:
+        """Returns `[batch, time, width]` features of `[batch, time, height, width, 3]` videos."""
+        features = self.features(video.reshape(-1, *video.shape[2:]))
+        return features.reshape(*video.shape[:2], -1)
+
+
+class LRCN(FrameReader):
     """A CNN that reads each frame, an LSTM that reads its features, a classifier at each step.
 
     `model(video)` is logits `[batch, time, classes]`; the recognition score of a clip is the mean
     of their softmax over time. The two halves are `features`, of frames, and `classify`, of
-    features, as `spatiotemporal_grounding` takes them. The CNN stays in inference mode, whatever
-    the mode of the rest; dropout lies on the features and on the hidden states, and draws from the
-    `rngs` of the call.
+    features, as `spatiotemporal_grounding` takes them. Dropout lies on the features and on the
+    hidden states, and draws from the `rngs` of the call.
 
     References:
       Donahue et al., "Long-term recurrent convolutional networks", CVPR 2015, section 4; with ReLU
@@ -179,26 +217,19 @@ class LRCN(nnx.Module):
         """Makes the LSTM and the classifier.
 
         Args:
-          cnn: A network, read at the tap `at`.
-          at: A tap, `[n, width]`, or `[n, h, w, width]`, of which the mean over positions is taken.
+          cnn: See `FrameReader`.
+          at: See `FrameReader`.
           classes: How many.
           units: Size of the LSTM.
           activation: Of the LSTM.
           dtype: Type of the LSTM's arithmetic.
           rngs: Where the weights are drawn from.
         """
-        self.cnn = cnn
-        self.at = at
-        width = jax.eval_shape(self.features, jnp.zeros((1, 64, 64, 3))).shape[-1]
+        super().__init__(cnn, at)
         make = Layers(rngs, dtype)
-        self.lstm = LSTM(width, units, activation=activation, dtype=dtype, rngs=rngs)
+        self.lstm = LSTM(self.width, units, activation=activation, dtype=dtype, rngs=rngs)
         self.classifier = make.classifier(units, classes)
         self.dropout = make.dropout()
-
-    def features(self, frames: Array) -> Array:
-        """Returns `[n, width]` features of `[n, height, width, 3]` frames."""
-        hidden = split(self.cnn, frames, at=self.at).hidden
-        return hidden.mean((1, 2)) if hidden.ndim == 4 else hidden
 
     def classify(
         self, features: Array, *, inside: Array | None = None, rngs: nnx.Rngs | None = None
@@ -209,5 +240,4 @@ class LRCN(nnx.Module):
 
     def __call__(self, video: Array, *, rngs: nnx.Rngs | None = None) -> Array:
         """Returns `[batch, time, classes]` logits of `[batch, time, height, width, 3]` videos."""
-        features = self.features(video.reshape(-1, *video.shape[2:]))
-        return self.classify(features.reshape(*video.shape[:2], -1), rngs=rngs)
+        return self.classify(self.video_features(video), rngs=rngs)
