@@ -150,3 +150,20 @@ def texts_of(monkeypatch):
 
     monkeypatch.setattr(Text, "draw", draw_text)
     return seen
+
+
+def test_overlay_of_a_video_is_stretched_as_a_whole():
+    frames = np.full((4, 6, 8, 3), 200, np.uint8)
+    maps = np.zeros((4, 3, 4), np.float32)
+    maps[1, 1, 1], maps[2, 1, 2], maps[3] = 1, 4, -7
+    video = plots.overlay_video(frames, maps)
+    grey = plots.overlay(frames[0], maps[0])
+    np.testing.assert_array_equal(video[0], grey, "no evidence in this frame")
+    np.testing.assert_array_equal(video[3], grey, "evidence against is not shown")
+    change = np.abs(video.astype(int) - grey).sum(-1).max((1, 2))
+    assert 0 < change[1] < change[2]
+    np.testing.assert_array_equal(video[2], plots.overlay(frames[2], maps[2]), "the brightest")
+    with pytest.raises(ValueError, match=r"frames \(4, 6, 8, 3\) and maps \(3, 3, 4\)"):
+        plots.overlay_video(frames, maps[1:])
+    with pytest.raises(TypeError, match="float64"):
+        plots.overlay_video(frames / 255, maps)

@@ -169,11 +169,12 @@ def test_a_film_that_is_cut_off_says_so(tmp_path):
         list(chunks)
 
 
-def test_lists_of_other_files_are_not_followed(films, tmp_path):
+def test_lists_of_other_files_are_not_followed(films, tmp_path, monkeypatch):
     """FFmpeg would open what they name: other files, or addresses."""
+    monkeypatch.chdir(films[".mp4"].parent)  # where it would look for the clip
     lists = [
-        f"ffconcat version 1.0\nfile '{films['.mp4']}'\n",
-        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\n{films['.mp4']}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile clip.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:4,\nclip.mp4\n#EXT-X-ENDLIST\n",
     ]
     for number, text in enumerate(lists):
         (tmp_path / f"{number}.mp4").write_text(text)
@@ -223,6 +224,25 @@ def test_without_pyav(films, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert video_suffix() == ".png"
+
+
+def test_animated_pictures_that_are_broken(films, tmp_path):
+    for suffix in (".gif", ".png", ".webp"):
+        path = tmp_path / f"cut{suffix}"
+        content = films[suffix].read_bytes()
+        for share in (0.0, 0.02, 0.5):
+            path.write_bytes(content[: int(share * len(content))])
+            try:
+                found = number_of(read_video(path))
+            except VideoError as error:
+                assert f"cannot read {path}" in str(error) and "write it again" in str(error)
+            else:  # a GIF has no count of its frames, nor an end that must be there
+                assert suffix == ".gif" and found == [*range(len(found))] and len(found) < 40
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path):
+    Image.new("RGB", (5, 4), (9, 8, 7)).save(tmp_path / "one.png")
+    assert read_video(tmp_path / "one.png").shape == (1, 4, 5, 3)
 
 
 def test_what_is_not_written(tmp_path):
