@@ -112,7 +112,7 @@ def spatiotemporal_gradient(
     return maps[:, 0] if single else maps
 
 
-def class_probability(outputs: Array, targets: ArrayLike) -> Array:
+def class_probability(outputs: ArrayLike, targets: ArrayLike) -> Array:
     """Returns the softmax probability of the targets at every step.
 
     Its largest value over time is the baseline "peak probability" of table 7.3.
@@ -131,6 +131,7 @@ def class_probability(outputs: Array, targets: ArrayLike) -> Array:
       >>> class_probability(jnp.zeros((1, 3, 4)), jnp.array([2]))
       Array([[0.25, 0.25, 0.25]], dtype=float32)
     """
+    outputs = jnp.asarray(outputs)
     if outputs.ndim != 3:
         raise ValueError(f"outputs must be logits [batch, steps, classes], got {outputs.shape}")
     batch, steps, classes = outputs.shape
