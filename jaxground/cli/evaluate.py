@@ -1,13 +1,13 @@
 """`jaxground evaluate`: how well explainers do, measured on labelled photographs."""
 
 import argparse
-import re
 import shutil
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+from jaxground.cli import arguments
 from jaxground.cli.errors import DONE, INCOMPLETE, UserError
 from jaxground.cli.progress import Progress
 from jaxground.methods import METHODS
@@ -36,14 +36,24 @@ examples:
 methods:
   NAME[@TAP][:OPTION=VALUE]..., such as rise:masks=1000 or gradient:score=log_probability;
   `smoothing`, in parts of the longer side of a map, is an option of all. "all" is every method
-  that runs on the network. Maps count as they are: those of lrp:rules=z_plus and alpha_beta are
-  turned about where the logit is negative.
+  that runs on the network and is not named besides: --methods rise:masks=1000,all has one RISE.
+  Before it begins, the command says what each costs. These bound it: rise:masks=1000,
+  occlusion:stride=8, extremal_perturbation:steps=100, integrated_gradients:steps=20,
+  smooth_grad(gradient):samples=10. Maps count as they are: those of lrp:rules=z_plus and
+  alpha_beta are turned about where the logit is negative.
 
 metrics:
   see --list-metrics. insertion, deletion, morf, lerf, road_morf and road_lerf ask the network 9 to
   101 times for each map, infidelity and sensitivity_n 1,401 times for each photograph together;
   max_sensitivity makes each map 11 times. A map that says nothing has an infinite max_sensitivity:
   these are counted, not averaged, and such a method is never called best.
+
+shapes of photographs:
+  The shorter side becomes --size and the aspect is kept, as published: scores compare, but every
+  shape is compiled, some seconds each for small networks. --multiple 32 has a third of the
+  shapes or less, and warps by a few percent; --square has one, and warps much: of 24 photographs
+  of COCO (SqueezeNet, pointing game) Grad-CAM lost 6 points by it. What was done stands in the
+  results. JAX_COMPILATION_CACHE_DIR=DIR keeps what was compiled, for parts and the next time.
 
 exit codes:
   0 all done; 1 some photographs are broken, the results say which; 2 stopped by an error, the
@@ -68,7 +78,12 @@ def add_command(commands: Any) -> None:
         help="coco:DIR, voc:DIR, imagenet:DIR, scenes or mosaics (default: %(default)s)",
     )
     add("--split", metavar="NAME", help="part of the data, such as val2017 (default: per data set)")
-    add("--images", type=_positive, metavar="N", help="N images, evenly spread (default: all)")
+    add(
+        "--images",
+        type=arguments.positive,
+        metavar="N",
+        help="N images, evenly spread (default: all)",
+    )
     add(
         "--classes",
         type=Path,
@@ -84,13 +99,13 @@ def add_command(commands: Any) -> None:
     )
     add(
         "--methods",
-        type=_list,
+        type=arguments.names,
         metavar="A,B",
         help=f"of {', '.join(METHODS)}; or all (default: four fast ones)",
     )
     add(
         "--metrics",
-        type=_list,
+        type=arguments.names,
         metavar="A,B",
         help="see --list-metrics; or all (default: pointing_game,energy_pointing_game)",
     )
@@ -101,18 +116,36 @@ def add_command(commands: Any) -> None:
         help="of the pointing game: 15, pixels of the photograph, or 15/640, of its longer side "
         "(default: 15, and 0 for drawn data)",
     )
-    add("--size", type=_positive, metavar="N", help="shorter side of the input (default: usual)")
-    add("--square", action="store_true", help="warp photographs to N x N: one compilation")
+    add(
+        "--size",
+        type=arguments.positive,
+        metavar="N",
+        help="shorter side of the input (default: usual)",
+    )
+    add("--square", action="store_true", help="warp photographs to N x N: one shape")
     add(
         "--multiple",
-        type=_positive,
+        type=arguments.positive,
         default=1,
         metavar="N",
-        help="round the longer side to a multiple of N: fewer shapes, fewer compilations",
+        help="round the longer side to a multiple of N, such as 32: fewer shapes (default: 1)",
     )
-    add("--batch-size", type=_positive, default=8, metavar="N", help="default: %(default)s")
+    add(
+        "--batch-size",
+        type=arguments.positive,
+        default=8,
+        metavar="N",
+        help="photographs that go together, at most: few are cut into eight batches "
+        "(default: %(default)s)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of everything random")
-    add("--process", type=_part, default=(0, 1), metavar="I/N", help="do part I of N, from 1/N")
+    add(
+        "--process",
+        type=arguments.part,
+        default=(0, 1),
+        metavar="I/N",
+        help="do part I of N, from 1/N",
+    )
     add(
         "--output",
         type=Path,
@@ -190,11 +223,6 @@ def _show_warning(message, category, *_) -> None:
     print(f"jaxground evaluate: warning: {visible(str(message))}", file=sys.stderr)
 
 
-def _say(text: str) -> None:
-    """Says what is being done, on stderr: that is no result."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def _prepare(options: argparse.Namespace):
     from jaxground import weights
     from jaxground.cli import datasets, results, setup
@@ -204,10 +232,11 @@ def _prepare(options: argparse.Namespace):
     results.try_folder(options.output)  # before anything slow
     classes = datasets.read_classes(options.classes)
     file = setup.weights_file(options.model, options.weights)
-    _say(f"reading {options.data}")
+    print(f"reading {options.data}", file=sys.stderr, flush=True)  # this is no result
     dataset = datasets.read(options.data, options.split, options.images)
-    _say(f"trying methods and metrics on {options.model or setup.EMBEDDED}")
-    model = setup.load_model(options.model or setup.EMBEDDED, file, spatial=options.spatial)
+    name = options.model or setup.EMBEDDED
+    print(f"trying methods and metrics on {name}", file=sys.stderr, flush=True)
+    model = setup.load_model(name, file, spatial=options.spatial)
     short = options.size or model.preprocess.crop
     try:
         return prepare_evaluation(
@@ -224,21 +253,3 @@ def _prepare(options: argparse.Namespace):
         )
     except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
-
-
-def _list(text: str) -> list[str]:
-    """Splits at commas, but for those within parentheses."""
-    return [name.strip() for name in re.split(r",(?![^()]*\))", text) if name.strip()]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _part(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
-    if not found or int(found[1]) > int(found[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part: write 1/4 for the first of four")
-    return int(found[1]) - 1, int(found[2])

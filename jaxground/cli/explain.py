@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxground.cli import arguments
 from jaxground.cli.errors import DONE, INCOMPLETE, UserError
 from jaxground.cli.progress import Progress
 from jaxground.methods import METHODS
@@ -87,14 +88,14 @@ def add_command(commands: Any) -> None:
     add("--overwrite", action="store_true", help="explain again what is already explained")
     add(
         "--batch-size",
-        type=_positive,
+        type=arguments.positive,
         default=8,
         metavar="N",
         help="photographs in one pass (default: %(default)s)",
     )
     add(
         "--size",
-        type=_positive,
+        type=arguments.positive,
         metavar="N",
         help="keep the aspect, with N pixels on the shorter side; compiles once per aspect "
         "(default: warp the whole photograph to the network's square)",
@@ -146,9 +147,3 @@ def _explain(ready: "Setup", progress: Progress) -> None:
             raise UserError(f"cannot write {stem}: {error.strerror or error}") from error
         progress.say(report)
         progress.advance()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxground import plots
 from jaxground.data.annotations import Example
 from jaxground.data.images import ImageError
-from jaxground.evaluation.quantities import INFINITE
+from jaxground.evaluation.quantities import INFINITE, METRICS
 from jaxground.evaluation.tables import best, numbers, visible
 
 SIDE = 220  # pixels of the longer side of a picture
@@ -103,7 +103,7 @@ def _data(content: bytes, kind: str) -> str:
 
 def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
     metrics = list(next(iter(scores.values())))
-    heads = "".join(f"<th>{_text(metric.replace('_', ' '))}</th>" for metric in metrics)
+    heads = "".join(f"<th>{_text(_head(metric))}</th>" for metric in metrics)
     yield f'<h2>Scores</h2><div class="wide"><table><tr><th></th>{heads}</tr>'
     for method, each in scores.items():
         cells = []
@@ -116,6 +116,12 @@ def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
     yield "</table></div>"
 
 
+def _head(metric: str) -> str:
+    kind = METRICS[metric]
+    unit, good = " %" if kind.percent else "", " (small is better)" if kind.good == "small" else ""
+    return metric.replace("_", " ") + unit + good
+
+
 def _gallery(results, images, examples, class_names) -> Iterator[str]:
     sections: dict[str, list[tuple[Mapping[str, Any], int]]] = {name: [] for name in SECTIONS}
     for image in sorted(images, key=lambda image: image["key"]):
@@ -126,10 +132,14 @@ def _gallery(results, images, examples, class_names) -> Iterator[str]:
         if pairs:
             yield f"<h2>{title}</h2>"
             if name:
-                yield "<p>Green frame: the peak (ring) lies on the object. Red: it does not.</p>"
+                yield (
+                    "<p>Left the picture, dimmed where the object is not. Green frame: the peak "
+                    "(ring) hits it, within the tolerance. Red: it does not.</p>"
+                )
         for image, index in pairs:
             try:
-                yield from _pair(image, index, examples[image["key"]], class_names)
+                example = examples[image["key"]]
+                yield from _pair(image, index, example, class_names, results["scores"])
             except (ImageError, OSError) as error:
                 yield f"<p>{_text(str(error))}</p>"
 
@@ -141,7 +151,7 @@ def _section(image: Mapping[str, Any], index: int) -> str:
     return "hit" if all(hits) else "mixed" if any(hits) else "miss"
 
 
-def _pair(image, index: int, example: Example, class_names) -> Iterator[str]:
+def _pair(image, index: int, example: Example, class_names, methods) -> Iterator[str]:
     photo = _reduced(example.image())
     target, category = image["targets"][index], image["categories"][index]
     called = f" ({class_names[target].split(',')[0]})" if class_names else ""
@@ -151,7 +161,8 @@ def _pair(image, index: int, example: Example, class_names) -> Iterator[str]:
         f"<b><bdi>{_text(category)}</bdi></b><br>class {target}<bdi>{_text(called)}</bdi><br>"
         f"<bdi>{_text(image['key'])}</bdi>",
     )
-    for method, measured in image["values"].items():
+    for method in methods:  # in the order of the table
+        measured = image["values"][method]
         hit = measured.get("hit", [None] * (index + 1))[index]
         picture = _overlaid(photo, image["maps"][method][index])
         if picture is not photo:
