@@ -50,6 +50,9 @@ def detection_average_precision(
       ambiguous truth is not counted. Average precision is the mean of the interpolated precision
       at recalls of 0, 0.1, ..., 1. (The kit's recalls are rounded, ours are exact.)
 
+    Each detection is compared with each truth, in constant memory: 50,000 with the 3,358 truths of
+    THUMOS 2014's test videos take 20 s on a CPU core.
+
     Args:
       windows: Start and end of each detection, `[n, 2]`, in seconds or frames.
       scores: Confidence of each, `[n]`. Of equal scores the first counts as more confident; NaN

@@ -98,9 +98,9 @@ def test_masks_are_disjoint_exact_and_boxed(clips, plain):
     np.testing.assert_array_equal(clips.masks.any((2, 3, 4)), present)
     np.testing.assert_array_equal(clips.colours >= 0, present)
     assert present[:, 0].all() and set(present.sum(1)) == {1, 2, 3}
-    # Bystanders stand still but for what comes in front of them.
+    # Bystanders stand still, and nothing comes in front of them but by the rounding of a pixel.
     still = clips.masks[:, 1:].any(2)
-    assert (clips.masks[:, 1:].sum(2) == 16)[still].mean() > 0.9
+    assert (clips.masks[:, 1:].sum(2) == 16)[still].mean() > 0.99
     # Where there is no figure the ground is grey; on a figure there is one colour.
     for i in range(8):
         painted = plain.frames[i][plain.masks[i, 0]]
