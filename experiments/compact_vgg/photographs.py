@@ -4,13 +4,13 @@ Both are research data read in place from `JAXGROUND_DATA` (default `../shared/d
 them ships with the package. `OTHER` labels a photograph that shows none of the ten classes.
 """
 
-import io
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+
+from jaxground.data.classification import Labelled as Photographs
+from jaxground.data.classification import read_jpegs
 
 OTHER = 10
 HELD_OUT = 2000  # last CIFAR-10 training images: for choosing taps and sizes, never trained on
@@ -32,13 +32,6 @@ AMBIGUOUS = (
 )
 
 
-class Photographs(NamedTuple):
-    """Images `uint8[count, side, side, 3]` and labels `int32[count]`, 0-9 or `OTHER`."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
 def data_folder() -> Path:
     """Returns the folder of the real data, `JAXGROUND_DATA` or `../shared/data`."""
     default = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -47,10 +40,10 @@ def data_folder() -> Path:
 
 def load_cifar10(split: str, limit: int | None = None) -> Photographs:
     """Returns CIFAR-10 (JPEG) `train` or `test`, 32x32; any prefix is class-balanced."""
-    with np.load(data_folder() / "cifar10_jpeg" / "cifar10_jpeg.npz") as archive:
+    path = data_folder() / "cifar10_jpeg" / "cifar10_jpeg.npz"
+    with np.load(path) as archive:
         labels = archive[f"{split}_labels"][:limit].astype(np.int32)
-        images = _decode(archive[f"{split}_jpeg"], archive[f"{split}_offsets"], range(len(labels)))
-    return Photographs(images, labels)
+    return Photographs(read_jpegs(path, split, rows=range(len(labels))), labels)
 
 
 def load_tiny_imagenet(split: str) -> Photographs:
@@ -58,13 +51,8 @@ def load_tiny_imagenet(split: str) -> Photographs:
     names = np.full(200, OTHER, np.int32)
     for label, sources in SAME_CLASS.items():
         names[list(sources)] = label
-    with np.load(data_folder() / "tiny_imagenet_subset" / "tiny_imagenet.npz") as archive:
+    path = data_folder() / "tiny_imagenet_subset" / "tiny_imagenet.npz"
+    with np.load(path) as archive:
         sources = archive[f"{split}_labels"].astype(np.int32)
-        chosen = np.flatnonzero(~np.isin(sources, AMBIGUOUS))
-        images = _decode(archive[f"{split}_jpeg"], archive[f"{split}_offsets"], chosen)
-    return Photographs(images, names[sources[chosen]])
-
-
-def _decode(jpeg: np.ndarray, offsets: np.ndarray, rows) -> np.ndarray:
-    files = (io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()) for i in rows)
-    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    chosen = np.flatnonzero(~np.isin(sources, AMBIGUOUS))
+    return Photographs(read_jpegs(path, split, rows=chosen), names[sources[chosen]])

@@ -25,9 +25,8 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
         return Labelled(images[:limit], labels[:limit])
     with np.load(path) as archive:
         if name == "cifar10_jpeg":
-            labels = archive[f"{split}_labels"][:limit]
-            images = read_jpegs(path, split, rows=range(len(labels)), size=size)
-            return Labelled(images, labels.astype(np.int32))
+            labels = archive[f"{split}_labels"][:limit].astype(np.int32)
+            return Labelled(read_jpegs(path, split, rows=range(len(labels)), size=size), labels)
         labels, held_out = archive["labels"], np.arange(len(archive["labels"])) % TEST_SHARE == 0
         if name == "jhmdb12":
             frames = (len(archive["offsets"]) - 1) // len(labels)

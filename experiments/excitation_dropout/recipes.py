@@ -100,7 +100,7 @@ RECIPES = {
 def make_network(recipe: Recipe, classes: int, seed: int) -> Network:
     """Returns the network before training, with a classifier of its own where it is fine-tuned."""
     if recipe.start is None:
-        options = {"size": recipe.side, "width": recipe.width} if recipe.layer == "fc1" else {}
+        options = {"size": recipe.side, "width": recipe.width} if recipe.network == "cnn_2" else {}
         return models.create(recipe.network, num_classes=classes, seed=seed, **options)
     network = models.create(recipe.network, recipe.start)
     inputs = getattr(network, recipe.classifier).in_features
@@ -122,9 +122,7 @@ def caffe(recipe: Recipe) -> optax.GradientTransformation:
     The rate is inside the momentum; the decay, ten times the usual, is of biases too; biases learn
     twice as fast, the classifier ten times. A tenth of the rate after a quarter of the steps.
     """
-    schedule = optax.piecewise_constant_schedule(
-        recipe.learning_rate, {recipe.steps // 4 + 1: 0.1}
-    )
+    schedule = optax.piecewise_constant_schedule(recipe.learning_rate, {recipe.steps // 4 + 1: 0.1})
     return _sgd(recipe, schedule, decay=0.005)
 
 

@@ -75,7 +75,8 @@ def make_step(graph, recipe: Recipe, scheme: str, optimiser):
 def make_evaluation(graph, recipe: Recipe, scheme: str, images, labels, mesh):
     """Returns the function `state -> {name: [runs]}`: accuracy, and how the layer is used.
 
-    Every value is the mean over images; evidence is of the true class, as in training.
+    Every value is the mean over images, with `first=` over the first batches that hold so many;
+    evidence is of the true class, as in training.
     """
     together = mesh.shape["batch"]
     size = -(-min(MEASURED, len(labels)) // together) * together
@@ -96,6 +97,7 @@ def make_evaluation(graph, recipe: Recipe, scheme: str, images, labels, mesh):
         logits = head(hidden)
         evidence = dropout.excitation_evidence(head, hidden, labels)
         values = {
+            "images": jnp.ones(len(labels)),
             "accuracy": logits.argmax(-1) == labels,
             "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels),
             **utilisation(hidden, evidence)._asdict(),
@@ -107,9 +109,12 @@ def make_evaluation(graph, recipe: Recipe, scheme: str, images, labels, mesh):
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
 
-    def evaluate(state):
+    def evaluate(state, first=None):
         # No `lax.map`: XLA's convolutions on CPUs are five times slower inside a loop.
-        sums = [jax.device_get(of_runs(state, *batch)) for batch in batches]
-        return jax.tree.map(lambda *parts: sum(parts) / len(labels), *sums)
+        count = len(labels) if first is None else min(first, len(labels))
+        sums = [of_runs(state, *batch) for batch in batches[: -(-count // size)]]
+        sums = jax.tree.map(lambda *parts: sum(map(np.asarray, parts)), *sums)
+        images = sums.pop("images")
+        return {name: value / images for name, value in sums.items()}
 
     return evaluate

@@ -79,7 +79,9 @@ def published_accuracies(beside: str) -> dict[str, float]:
 
 def table_of_schemes(results, beside: str) -> list[str]:
     """Returns tables 5.1 and 5.2 in one: test accuracy of every scheme, and its difference."""
-    lines = head("scheme", "seeds", "test accuracy %", "minus standard, paired", f"thesis, {beside}")
+    lines = head(
+        "scheme", "seeds", "test accuracy %", "minus standard, paired", f"thesis, {beside}"
+    )
     published, standard = published_accuracies(beside), results.get(("standard", BASE), {})
     for scheme, name in NAMES.items():
         if not (runs := results.get((scheme, BASE))):

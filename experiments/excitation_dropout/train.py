@@ -12,6 +12,7 @@ loop, and twice when their kernels are batched.
 
 import argparse
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
     rates = [np.float32(run.rate) for run in runs]
     source = Resident(images, labels, batch=recipe.batch, seeds=seeds, mesh=mesh)
     program = loop.make_program(make_step(graph, recipe, scheme, optimiser), source, mesh)
-    watched = (part[:WATCHED] for part in test)
+    evaluate = make_evaluation(graph, recipe, scheme, *test, mesh)
     state = loop.train(
         program,
         loop.start(before, optimiser, seeds, rates, mesh),
@@ -82,10 +83,10 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
         dispatch=options.dispatch or (1 if jax.default_backend() == "cpu" else 100),
         every=recipe.every,
         names=[run.name for run in runs],
-        evaluate=make_evaluation(graph, recipe, scheme, *watched, mesh),
+        evaluate=functools.partial(evaluate, first=WATCHED),
         tensorboard=options.tensorboard,
     )
-    measured = make_evaluation(graph, recipe, scheme, *test, mesh)(state)
+    measured = evaluate(state)
     weights = gather(state.weights, mesh)
     for index, (run, old) in enumerate(zip(runs, before, strict=True)):
         after = jax.tree.map(lambda x, i=index: x[i], weights)

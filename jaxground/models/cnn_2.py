@@ -38,7 +38,10 @@ class CNN2(Network):
         """
         if size % 8:
             raise ValueError(f"cnn_2 halves its images three times: no side of {size} pixels")
-        normal, constant = nnx.initializers.normal(0.01 / width**0.5), nnx.initializers.constant(0.1)
+        normal, constant = (
+            nnx.initializers.normal(0.01 / width**0.5),
+            nnx.initializers.constant(0.1),
+        )
         make = Layers(rngs, dtype, kernel_init=normal, bias_init=constant)
         self.spatial = spatial
         self.grid = (size // 8, size // 8)

@@ -1,0 +1,218 @@
+"""The experiments of chapter 5: their optimisers, training steps, measurements and tables."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from experiments.excitation_dropout import datasets, tables, train, trained
+from experiments.excitation_dropout.recipes import RECIPES, Recipe, make_network, make_optimiser
+from experiments.excitation_dropout.steps import SCHEMES, make_evaluation, make_step, parts
+from experiments.training import loop
+from experiments.training.placement import make_mesh
+from experiments.training.sources import Resident
+from jaxground import dropout, models
+
+TINY = dataclasses.replace(RECIPES["reduced"], width=1 / 32, side=8, batch=8, steps=8)
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    generator = np.random.default_rng(0)
+    labels = np.arange(24) % CLASSES
+    images = generator.integers(0, 200, (24, 8, 8, 3)) + 18 * labels[:, None, None, None]
+    return images.astype(np.uint8), labels.astype(np.int32)
+
+
+# Optimisers
+
+
+def test_caffe_optimiser_is_the_update_of_the_authors_code():
+    # v = 0.9 v + lr m (g + 0.005 w), w = w - v; m is 2 for biases, 10 for the classifier.
+    recipe = Recipe("cifar10", steps=8)  # the rate falls where i > 2, a quarter of the steps
+    names = {("fc1", "kernel"): 1, ("fc1", "bias"): 2, ("fc3", "kernel"): 10, ("fc3", "bias"): 20}
+    weights = {"fc1": {}, "fc3": {}}
+    for index, (layer, kind) in enumerate(names):
+        weights[layer][kind] = jnp.float32([0.5 + index, -1.0])
+    optimiser = make_optimiser(recipe)
+    state, expected = optimiser.init(weights), {}
+    for (layer, kind), multiplier in names.items():
+        w, v = np.float64(weights[layer][kind]), 0
+        for i in range(5):
+            rate = 1e-3 if i <= 2 else 1e-4
+            v = 0.9 * v + rate * multiplier * (np.array([1.0, 2.0]) * (i + 1) + 0.005 * w)
+            w = w - v
+        expected[layer, kind] = w
+    for i in range(5):
+        gradient = jax.tree.map(lambda _, i=i: jnp.float32([1.0, 2.0]) * (i + 1), weights)
+        updates, state = optimiser.update(gradient, state, weights)
+        weights = optax.apply_updates(weights, updates)
+    for (layer, kind), value in expected.items():
+        np.testing.assert_allclose(weights[layer][kind], value, rtol=1e-6)
+
+
+def test_published_recipes():
+    assert RECIPES["cifar10_jpeg"].steps == 100_000 and RECIPES["cifar10_jpeg"].batch == 100
+    assert models.shapes("cnn_2").fc1.kernel.shape == (4096, 2048)
+    optimiser = make_optimiser(dataclasses.replace(RECIPES["cifar10_jpeg_adam"], steps=2))
+    weights = {"w": jnp.ones(1)}
+    state = optimiser.init(weights)
+    for gradient, moment in ((1.0, 1.0), (3.0, (0.95 * 0.05 + 0.05 * 3) / (1 - 0.95**2))):
+        updates, state = optimiser.update({"w": jnp.float32([gradient])}, state, weights)
+        second = {1.0: 1.0, 3.0: (0.999 * 0.001 + 0.001 * 9) / (1 - 0.999**2)}[gradient]
+        np.testing.assert_allclose(updates["w"], -1e-4 * moment / second**0.5, rtol=1e-4)
+
+
+def test_fine_tuned_networks_keep_their_weights_but_for_the_classifier(monkeypatch):
+    created = []
+
+    def create(name, weights):
+        created.append((name, weights))
+        rngs = nnx.Rngs(0)
+        network = nnx.Dict(fc6=nnx.Linear(4, 6, rngs=rngs), fc8=nnx.Linear(6, 1000, rngs=rngs))
+        return network
+
+    monkeypatch.setattr(models, "create", create)
+    recipe = dataclasses.replace(RECIPES["vgg16"], start="weights.npz")
+    one, two = (make_network(recipe, 12, seed) for seed in (0, 1))
+    assert created == [("vgg16", "weights.npz")] * 2
+    np.testing.assert_array_equal(one.fc6.kernel[...], two.fc6.kernel[...])
+    assert one.fc8.kernel.shape == (6, 12) and not np.array_equal(one.fc8.kernel, two.fc8.kernel)
+    assert 0.005 < float(one.fc8.kernel[...].std()) < 0.015
+
+
+# Steps
+
+
+def train_tiny(photographs, scheme, seeds=(0,), rates=(0.5,), devices=None, steps=3):
+    images, labels = photographs
+    mesh = make_mesh(len(seeds), TINY.batch, jax.devices()[:1] if devices is None else devices)
+    networks = [nnx.split(make_network(TINY, CLASSES, seed)) for seed in seeds]
+    graph, optimiser = networks[0][0], make_optimiser(TINY)
+    source = Resident(images, labels, batch=TINY.batch, seeds=seeds, mesh=mesh)
+    program = loop.make_program(make_step(graph, TINY, scheme, optimiser), source, mesh)
+    state = loop.start(
+        [weights for _, weights in networks], optimiser, seeds, np.float32(rates), mesh
+    )
+    losses = []
+    for _ in range(steps):
+        state, metrics = program(state, source.arrays, source.take(1))
+        losses.append(np.asarray(metrics["loss"]))
+    return graph, state, np.stack(losses), mesh
+
+
+def test_four_devices_train_as_one_with_the_same_masks(photographs):
+    _, one, losses, _ = train_tiny(photographs, "excitation")
+    _, four, shared, _ = train_tiny(photographs, "excitation", devices=jax.devices()[:4])
+    np.testing.assert_allclose(losses, shared, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(one.weights), jax.tree.leaves(four.weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_runs_of_one_program_have_rates_of_their_own(photographs):
+    _, _, losses, _ = train_tiny(photographs, "standard", (0, 0, 0), (0.5, 0.75, 0.5), steps=2)
+    np.testing.assert_allclose(losses[:, 0], losses[:, 2], rtol=1e-6)
+    assert abs(losses[:, 0] - losses[:, 1]).max() > 1e-4
+
+
+def test_parts_of_a_network_go_together_at_the_relu(photographs):
+    network = make_network(TINY, CLASSES, 0)
+    images = jnp.float32(photographs[0][:2]) / 255
+    before, hidden, head = parts(network, images, "fc1")
+    np.testing.assert_array_equal(hidden, np.maximum(before, 0))
+    assert float(before.min()) < 0
+    np.testing.assert_allclose(head(hidden), network(images), rtol=1e-5, atol=1e-7)
+
+
+def test_evaluation_is_the_mean_over_all_images_and_standout_scales(photographs):
+    images, labels = (part[:9] for part in photographs)  # nine fill no batch of four devices
+    mesh = make_mesh(1, TINY.batch, jax.devices()[:4])
+    graph, start = nnx.split(make_network(TINY, CLASSES, 0))
+    state = loop.start([start], make_optimiser(TINY), [0], np.float32([0.5]), mesh)
+    for scheme in ("excitation", "standout"):
+        found = make_evaluation(graph, TINY, scheme, images, labels, mesh)(state)
+        shown = (jnp.float32(images) - 127.5) / 255
+        before, hidden, head = parts(nnx.merge(graph, start), shown, "fc1")
+        hidden = hidden * jax.nn.sigmoid(before) if scheme == "standout" else hidden
+        logits = head(hidden)
+        evidence = dropout.excitation_evidence(head, hidden, labels)
+        expected = {
+            "loss": optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
+            "accuracy": (logits.argmax(-1) == labels).mean(),
+            "neurons_on": (hidden > 0).sum(1).mean(),
+            "peak_evidence": evidence.max(1).mean(),
+        }
+        for name, value in expected.items():
+            assert found[name].shape == (1,)
+            np.testing.assert_allclose(found[name][0], value, rtol=1e-4, err_msg=name)
+
+
+# Runs and tables
+
+
+def test_programs_list_every_run_once():
+    programs = train.list_programs(list(SCHEMES), [0.5, 0.75], [0, 1, 2, 3, 4], 2)
+    runs = [run for program in programs for run in program]
+    assert len(runs) == len({run.name for run in runs}) == 5 * (2 * (len(SCHEMES) - 2) + 2)
+    assert all(len({run.scheme for run in program}) == 1 for program in programs)
+    assert max(map(len, programs)) == 2
+
+
+def test_training_script_and_tables_run_and_a_second_call_has_nothing_to_do(
+    photographs, tmp_path, monkeypatch, capsys
+):
+    images, labels = photographs
+
+    def load(name, split, *, side, limit):
+        return datasets.Labelled(images[:limit], labels[:limit])
+
+    monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setitem(RECIPES, "tiny", dataclasses.replace(TINY, steps=2, every=1))
+    command = ["train", "--recipe", "tiny", "--seeds", "0", "1", "--output", str(tmp_path)]
+    command += ["--at-once", "2", "--schemes", "excitation"]
+    monkeypatch.setattr(sys, "argv", command)
+    train.main()
+    first = (tmp_path / "excitation-0.5-1.json").read_text()
+    monkeypatch.setattr(loop, "train", None)  # would fail
+    train.main()
+    assert (tmp_path / "excitation-0.5-1.json").read_text() == first
+    network = trained.load(tmp_path, "excitation-0.5-1")
+    logits = network((jnp.float32(images) - 127.5) / 255)
+    assert float((logits.argmax(-1) == labels).mean()) == json.loads(first)["accuracy"]
+    assert set(tables.read_results(tmp_path)) == {("excitation", 0.5)}
+    monkeypatch.setattr(sys, "argv", ["tables", str(tmp_path)])
+    capsys.readouterr()
+    tables.main()
+    printed = capsys.readouterr().out
+    assert "| 81.94 |" in printed and "1325" in printed and "neurons on" in printed
+
+
+def test_intervals_are_students_and_differences_are_paired(tmp_path):
+    for seed, (standard, excitation) in enumerate(((0.40, 0.43), (0.50, 0.53), (0.60, 0.63))):
+        for scheme, accuracy in (("standard", standard), ("excitation", excitation)):
+            result = {"scheme": scheme, "rate": 0.5, "seed": seed, "accuracy": accuracy}
+            (tmp_path / f"{scheme}-{seed}.json").write_text(json.dumps(result))
+    mean, half = tables.interval([40, 50, 60])
+    assert mean == 50 and half == pytest.approx(4.302653 * 10 / 3**0.5)  # t of two degrees
+    lines = tables.table_of_schemes(tables.read_results(tmp_path), "cifar10")
+    assert lines[2].split("|")[3:5] == [" 50.00 ± 24.84 ", "  "]
+    assert lines[3].split("|")[3:6] == [" 53.00 ± 24.84 ", " 3.00 ± 0.00 ", " 81.94 "]
+
+
+def test_held_out_images_are_no_training_images(data, monkeypatch):
+    def read(path, *, rows, size):
+        return np.asarray(rows)
+
+    monkeypatch.setattr(datasets, "read_jpegs", read)
+    for name, count in (("jhmdb12", 558 * 16), ("caltech101_20", 2020)):
+        found = [datasets.load(name, split, side=8) for split in ("train", "test")]
+        rows = np.concatenate([each.images for each in found])
+        assert sorted(rows) == list(range(count))
+        assert len({tuple(np.unique(each.labels)) for each in found}) == 1  # every class in both
