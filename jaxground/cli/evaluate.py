@@ -1,6 +1,7 @@
 """`jaxground evaluate`: how well explainers do, measured on labelled photographs."""
 
 import argparse
+import functools
 import shutil
 import sys
 import warnings
@@ -49,11 +50,9 @@ metrics:
   these are counted, not averaged, and such a method is never called best.
 
 shapes of photographs:
-  The shorter side becomes --size and the aspect is kept, as published: scores compare, but every
-  shape is compiled, some seconds each for small networks. --multiple 32 has a third of the
-  shapes or less, and warps by a few percent; --square has one, and warps much: of 24 photographs
-  of COCO (SqueezeNet, pointing game) Grad-CAM lost 6 points by it. What was done stands in the
-  results. JAX_COMPILATION_CACHE_DIR=DIR keeps what was compiled, for parts and the next time.
+  The shorter side becomes --size and the aspect is kept, as published; every shape is compiled.
+  --multiple 32 makes few shapes, --square one. Both warp, which moves scores by points: they do
+  not compare with those of another fit. JAX_COMPILATION_CACHE_DIR=DIR keeps what was compiled.
 
 exit codes:
   0 all done; 1 some photographs are broken, the results say which; 2 stopped by an error, the
@@ -162,6 +161,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
       UserError: Something is wrong with what was asked, or with a folder or file.
     """
+    from jaxground.cli import plans
     from jaxground.evaluation import METRICS
 
     if options.list_metrics:
@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
         return DONE
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # what matters of them is reported by file
-        warnings.showwarning = _show_warning
+        warnings.showwarning = plans.show_warning
         return _run(options)
 
 
@@ -217,12 +217,6 @@ def _run(options: argparse.Namespace) -> int:
     return INCOMPLETE if results["data"]["broken"]["count"] else DONE
 
 
-def _show_warning(message, category, *_) -> None:
-    from jaxground.evaluation.tables import visible
-
-    print(f"jaxground evaluate: warning: {visible(str(message))}", file=sys.stderr)
-
-
 def _prepare(options: argparse.Namespace):
     from jaxground import weights
     from jaxground.cli import datasets, results, setup
@@ -232,10 +226,11 @@ def _prepare(options: argparse.Namespace):
     results.try_folder(options.output)  # before anything slow
     classes = datasets.read_classes(options.classes)
     file = setup.weights_file(options.model, options.weights)
-    print(f"reading {options.data}", file=sys.stderr, flush=True)  # this is no result
+    say = functools.partial(print, file=sys.stderr, flush=True)  # this is no result
+    say(f"reading {options.data}")
     dataset = datasets.read(options.data, options.split, options.images)
     name = options.model or setup.EMBEDDED
-    print(f"trying methods and metrics on {name}", file=sys.stderr, flush=True)
+    say(f"trying methods and metrics on {name}")
     model = setup.load_model(name, file, spatial=options.spatial)
     short = options.size or model.preprocess.crop
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from jaxground.cli.progress import Progress
 from jaxground.evaluation.programs import LOG
 from jaxground.evaluation.runs import Evaluation
+from jaxground.evaluation.tables import visible
 from jaxground.evaluation.work import Batch, Fit, batches
 
 MANY = 8  # programs: from here on there is a hint at how to have fewer
@@ -63,9 +64,14 @@ def describe(evaluation: Evaluation, part: Sequence[Batch], unit: str) -> Iterat
     if programs > MANY:
         yield (
             f"{programs} programs to compile, one for each shape of input and number of classes; "
-            f"of all the work it would be {' and '.join(_alternatives(evaluation))}, at inputs "
-            "that are slightly warped or square"
+            f"of all the work it would be {' and '.join(_alternatives(evaluation))}, which warp "
+            "the photographs and move the scores"
         )
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Prints a warning as `warnings.showwarning` does, but as text for users, and obeys no name."""
+    print(f"jaxground evaluate: warning: {visible(str(message))}", file=sys.stderr)
 
 
 @contextlib.contextmanager

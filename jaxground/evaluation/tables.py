@@ -6,6 +6,8 @@ from typing import Any
 
 from jaxground.evaluation.quantities import METRICS
 
+FEW = 10  # images: with fewer the bootstrap has too little to draw from
+
 
 def table(results: Mapping[str, Any], width: int = 100) -> str:
     """Returns methods x metrics as text, each score with its interval, and what lies behind it.
@@ -96,6 +98,8 @@ def _footer(results: Mapping[str, Any]) -> list[str]:
         f"{data['evaluated']} of {data['images']} images evaluated, "
         f"{data['pairs']} pairs of image and category; 95 % intervals, * best"
     ]
+    if data["evaluated"] < FEW:
+        lines.append("so few images make intervals too narrow")
     if data["without_target"]:
         lines.append(f"{data['without_target']} images have no category that the network knows")
     if broken["count"]:

@@ -9,7 +9,6 @@ import pytest
 
 from jaxground import models
 from jaxground.cli import plans
-from jaxground.cli.evaluate import _show_warning
 from jaxground.cli.progress import Progress
 from jaxground.data import Dataset, Example, Instance
 from jaxground.evaluation import Fit, prepare_evaluation
@@ -77,6 +76,6 @@ def test_one_photograph_has_no_bar_but_is_told_of(monkeypatch):
 
 
 def test_warnings_show_names_and_obey_none(capsys):
-    _show_warning(UserWarning("cat in \x1b[2J\u202egpj"), UserWarning, "file.py", 3)
+    plans.show_warning(UserWarning("cat in \x1b[2J\u202egpj"), UserWarning, "file.py", 3)
     shown = capsys.readouterr().err
     assert shown == "jaxground evaluate: warning: cat in \\x1b[2J\\u202egpj\n"

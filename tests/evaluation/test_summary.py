@@ -5,7 +5,7 @@ import pytest
 
 from jaxground.evaluation import quantities
 from jaxground.evaluation.summary import resamples, summarise
-from jaxground.evaluation.tables import best, numbers
+from jaxground.evaluation.tables import best, numbers, table
 
 
 def record(key, categories, hits, difficult=None):
@@ -111,3 +111,17 @@ def test_infinite_values_are_counted_and_do_not_win():
     assert best("max_sensitivity", table) == 0.9
     assert numbers("max_sensitivity", mixed)[1].endswith("1 infinite")
     assert numbers("max_sensitivity", none) == ("-", "1 infinite")
+
+
+def test_the_footer_names_network_and_data_and_doubts_few_images():
+    data = {"name": "pets", "images": 9, "evaluated": 9, "pairs": 12, "without_target": 0}
+    results = {
+        "scores": {"cam": {"entropy": {"value": 1.0, "low": 0.5, "high": 2.0, "n": 12}}},
+        "data": data | {"broken": {"count": 0, "images": {}}},
+        "left_out": {},
+        "settings": {"network": {"name": "vgg16"}},
+    }
+    text = table(results)
+    assert "vgg16 on pets: 9 of 9 images" in text and "too narrow" in text
+    results["data"] = results["data"] | {"evaluated": 10}
+    assert "too narrow" not in table(results)
