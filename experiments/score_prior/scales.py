@@ -1,20 +1,23 @@
-"""Plays the pointing game with the score prior at several sizes and with mirror images.
+"""Plays the pointing game with three questions, at several sizes and taps.
 
     python experiments/score_prior/scales.py --output experiments/score_prior/scales.json
     python experiments/score_prior/scales.py --photographs 4     # a smoke test
 
 Excitation Backprop of SqueezeNet 1.1 on `coco_mini`, in the protocol of
-`experiments/pointing_game.py`, for scores (the logit, the log-probability at several
-temperatures), sizes and combinations of sizes. A combination is what `attribution.multi_scale`
-computes, except that Pillow makes every size from the photograph as stored. Intervals are a
-bootstrap over photographs; the columns of even and odd photographs are there so that a setting can
-be chosen on one half and judged on the other. Half an hour on two idle cores.
+`experiments/pointing_game.py`. The questions: the logit of the category's likeliest class, its
+log-probability, and the log-probability of any of the category's classes (`scores.any_of`). Sizes
+are combined as `attribution.multi_scale` does, except that Pillow makes every size from the
+photograph as stored. Intervals are a bootstrap over photographs; the columns of even and odd
+photographs are there so that a setting can be chosen on one half and judged on the other. A
+quarter of an hour on two idle cores.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from PIL import Image
 
 from jaxground import data, metrics, models
 from jaxground.attribution import excitation_backprop
-from jaxground.scores import score_values
+from jaxground.scores import any_of, prior, score_values
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pointing_game import (
@@ -43,17 +46,23 @@ from pointing_game import (
     valid_part,
 )
 
-SIZES = (224, 352, 480)
-COMBINATIONS = ((224,), (352,), (480,), (224, 352), (352, 480), SIZES)
-TEMPERATURES = {"logit": None, "T=1": 1.0, "T=2": 2.0, "T=4": 4.0}
-Maps = list[dict[str, np.ndarray]]  # of each pair, by setting: [2, h, w], as seen and mirrored
+SIZES = (224, 352, 480, 640)
+COMBINATIONS = tuple(c for n in (1, 2, 3) for c in itertools.combinations(SIZES, n))
+TAPS = ("fire6", "fire7")
+QUESTIONS = ("logit", "log_probability", "any_of")
+Maps = list[dict[str, np.ndarray]]  # of each pair, by setting: [h, w]
 
 
-def explain(model: Any, batch: Batch, *, at: str) -> dict[str, Array]:
-    """Returns maps `[batch, h, w]` on the canvas by score.
+def explain(
+    model: Any, batch: Batch, categories: Array, *, known: Sequence[Sequence[int]]
+) -> dict[str, Array]:
+    """Returns maps `[batch, h, w]` on the canvas by question and tap.
 
-    At temperature `t` the prior is `onehot - softmax(logits / t)`: up to a factor the gradient of
-    the log-probability of a classifier made less sure, `log_softmax(logits / t)`.
+    Args:
+      model: SqueezeNet.
+      batch: Photographs on canvases.
+      categories: Of each pair the index in `known`, `int[batch]`.
+      known: The classes of each category.
     """
 
     def f(images: Array) -> Array:
@@ -63,51 +72,49 @@ def explain(model: Any, batch: Batch, *, at: str) -> dict[str, Array]:
     scores, _ = score_values(logits, batch.candidates)
     best = jnp.where(batch.candidates < 0, -jnp.inf, scores).argmax(axis=1, keepdims=True)
     targets = jnp.take_along_axis(batch.candidates, best, axis=1)[:, 0]
-    one_hot = jax.nn.one_hot(targets, logits.shape[1])
     priors = [
-        one_hot if t is None else one_hot - jax.nn.softmax(logits / t)
-        for t in TEMPERATURES.values()
+        prior(logits, targets)[0],
+        prior(logits, targets, "log_probability")[0],
+        prior(logits, categories, any_of(known))[0],
     ]
-    found = excitation_backprop(f, batch.images, jnp.stack(priors, axis=1), at=at)
-    return {name: found[:, i] for i, name in enumerate(TEMPERATURES)}
+    found = {}
+    for tap in TAPS:
+        maps = excitation_backprop(f, batch.images, jnp.concatenate(priors, axis=1), at=tap)
+        found |= {f"{tap}, {name}": maps[:, i] for i, name in enumerate(QUESTIONS)}
+    return found
 
 
-def maps_of(pairs: list[Pair], config: Config, at: str) -> Maps:
-    """Returns the maps of every pair at one size, each photograph as seen and mirrored."""
+def maps_of(pairs: list[Pair], config: Config) -> Maps:
+    """Returns the maps of every pair at one size."""
     model = models.create(config.model, config.weights)
     graph, state = nnx.split(model)
-    run = jax.jit(lambda state, batch: explain(nnx.merge(graph, state), batch, at=at))
+    classes = {pair.category: pair.classes for pair in pairs}
+    names = list(classes)
+
+    @jax.jit
+    def run(state, batch, categories):
+        return explain(nnx.merge(graph, state), batch, categories, known=list(classes.values()))
+
     preprocess = replace(model.preprocess, size=config.short_side, crop=config.short_side)
     found: Maps = [{} for _ in pairs]
     for rows, canvas in canvases([pair.example.size for pair in pairs], config.short_side):
         for start in range(0, len(rows), config.batch_size):
             now = rows[start : start + config.batch_size]
             batch = draw([pairs[row] for row in now], preprocess, canvas, config.batch_size)
-            sides = [batch, batch._replace(images=mirrored(batch))]
-            both = [jax.device_get(run(state, side)) for side in sides]
-            for name in TEMPERATURES:
+            categories = np.zeros(config.batch_size, int)
+            categories[: len(now)] = [names.index(pairs[row].category) for row in now]
+            for name, maps in jax.device_get(run(state, batch, categories)).items():
                 for i, row in enumerate(now):
-                    whole = np.stack([side[name][i] for side in both])
-                    found[row][name] = valid_part(whole, canvas, batch.shapes[i])
+                    found[row][name] = valid_part(maps[i], canvas, batch.shapes[i])
     return found
 
 
-def mirrored(batch: Batch) -> np.ndarray:
-    """Returns the photographs of a batch left for right, each where it was on its canvas."""
-    images = np.array(batch.images)
-    for image, (height, width) in zip(images, np.asarray(batch.shapes), strict=True):
-        image[:height, :width] = image[:height, :width][:, ::-1].copy()
-    return images
-
-
-def combined(found: dict[int, dict[str, np.ndarray]], name: str, *, mirror: bool) -> np.ndarray:
+def combined(found: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the mean of unit maps of one pair, as `multi_scale` defines it."""
-    height, width = found[max(found)][name].shape[1:]
+    height, width = found[-1].shape
     total = np.zeros((height, width))
-    for maps in found.values():
-        seen, other = (m / max(np.abs(m).mean(), 1e-30) for m in maps[name])
-        mean = (seen + other[:, ::-1]) / 2 if mirror else seen
-        picture = Image.fromarray(mean.astype(np.float32))
+    for one in found:
+        picture = Image.fromarray((one / max(np.abs(one).mean(), 1e-30)).astype(np.float32))
         total += np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     return total / len(found)
 
@@ -161,28 +168,28 @@ def main() -> None:
     """Makes the maps, combines them, prints a table and writes it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--at", default="fire7", help="tap of Excitation Backprop")
     parser.add_argument("--photographs", type=int, help="how many; all by default")
     options = parser.parse_args()
-    config = Config()
+    config = replace(Config(), batch_size=4)
     dataset = data.read_coco(config.data)
     pairs = pairs_of(replace(dataset, examples=dataset.examples[: options.photographs]))
     hitting = [near(pair, config.tolerance) for pair in pairs]
-    found = {size: maps_of(pairs, replace(config, short_side=size), options.at) for size in SIZES}
+    found = {}
+    for size in SIZES:
+        found[size] = maps_of(pairs, replace(config, short_side=size))
+        print(f"maps at {size} pixels are made", flush=True)
     results = {}
-    for sizes in COMBINATIONS:
-        for name in TEMPERATURES:
-            for mirror in (False, True):
-                hits = np.zeros(len(pairs))
-                for row, pair in enumerate(pairs):
-                    one = combined({s: found[s][row] for s in sizes}, name, mirror=mirror)
-                    peak = point(one, one.shape, one.shape, pair.example.size)
-                    hits[row] = hitting[row][tuple(peak)]
-                label = f"{'+'.join(map(str, sizes))}{', mirror' * mirror}, {name}"
-                results[label] = summary(hits, pairs)
-                print(label, *(f"{k} {v:.2f}" for k, v in results[label].items()), flush=True)
+    for sizes, tap, question in itertools.product(COMBINATIONS, TAPS, QUESTIONS):
+        hits = np.zeros(len(pairs))
+        for row, pair in enumerate(pairs):
+            one = combined([found[size][row][f"{tap}, {question}"] for size in sizes])
+            peak = point(one, one.shape, one.shape, pair.example.size)
+            hits[row] = hitting[row][tuple(peak)]
+        label = f"{'+'.join(map(str, sizes))}, {tap}, {question}"
+        results[label] = summary(hits, pairs)
+        print(label, *(f"{k} {v:.2f}" for k, v in results[label].items()), flush=True)
     if options.output:
-        options.output.write_text(json.dumps({"at": options.at, "scores": results}, indent=1))
+        options.output.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
