@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.compact_vgg.photographs import data_folder
-from jaxground.data.classification import Labelled, read_jpegs, read_tfds
+from jaxground.data.classification import Labelled, open_tfds, read_jpegs, read_tfds, resized
 
 TEST_SHARE = 5  # of caltech101_20, which has no split: every fifth image of a class is a test image
 
@@ -33,3 +33,12 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
             labels, held_out = (np.repeat(x, frames) for x in (labels, archive["is_test"]))
     rows = np.flatnonzero(held_out == (split == "test"))[:limit]
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
+
+
+def stream(name: str, side: int | None):
+    """Returns the training examples of a TFDS data set, and how each is read, for `Streamed`."""
+
+    def read(example):
+        return resized(example["image"], None if side is None else (side, side)), example["label"]
+
+    return open_tfds(name, "train"), read

@@ -26,7 +26,7 @@ from experiments.excitation_dropout.recipes import RECIPES, Recipe, make_network
 from experiments.excitation_dropout.steps import SCHEMES, make_evaluation, make_step
 from experiments.training import loop
 from experiments.training.placement import gather, join, make_mesh
-from experiments.training.sources import Resident
+from experiments.training.sources import Resident, Streamed
 from jaxground.metrics import filter_change
 
 WATCHED = 2000  # test images measured while training; all of them at its end
@@ -64,14 +64,17 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
     done = [output / f"{run.name}.json" for run in runs]
     if all(path.exists() for path in done):
         return
-    (images, labels), test = data
-    classes, mesh = int(labels.max()) + 1, make_mesh(len(runs), recipe.batch)
+    training, test = data
+    classes, mesh = int(test.labels.max()) + 1, make_mesh(len(runs), recipe.batch)
     networks = [nnx.split(make_network(recipe, classes, run.seed)) for run in runs]
     graph, before = networks[0][0], [weights for _, weights in networks]
     optimiser, scheme = make_optimiser(recipe), runs[0].scheme
     seeds = [run.seed for run in runs]
     rates = [np.float32(run.rate) for run in runs]
-    source = Resident(images, labels, batch=recipe.batch, seeds=seeds, mesh=mesh)
+    if options.stream:
+        source = Streamed(*training, batch=recipe.batch, seed=seeds[0], mesh=mesh)
+    else:
+        source = Resident(*training, batch=recipe.batch, seeds=seeds, mesh=mesh)
     program = loop.make_program(make_step(graph, recipe, scheme, optimiser), source, mesh)
     evaluate = make_evaluation(graph, recipe, scheme, *test, mesh)
     state = loop.train(
@@ -106,35 +109,45 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="reduced", choices=RECIPES)
-    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=SCHEMES)
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, help="all by default")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.5])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, help="0 1 2 by default")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--start", help="weights to fine-tune, a file or a name")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--at-once", type=int, default=1, help="runs in one program (GPU, TPU)")
     parser.add_argument("--dispatch", type=int, help="steps in one: 1 on a CPU, otherwise 100")
+    parser.add_argument(
+        "--stream", action="store_true", help="a TFDS data set larger than the device, by grain"
+    )
     parser.add_argument("--tensorboard", action="store_true")
     parser.add_argument("--coordinator", help='of several processes: host:port, or "auto"')
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int)
-    parser.add_argument("--smoke", action="store_true", help="two steps on a few images")
+    parser.add_argument(
+        "--smoke", action="store_true", help="two steps on a few images, two schemes"
+    )
     options = parser.parse_args()
     join(options.coordinator, options.processes, options.process)
     recipe = RECIPES[options.recipe]
     changes = {"steps": options.steps, "start": options.start}
     if options.smoke:
-        changes |= {"steps": 2, "images": 100, "batch": 10, "every": 1, "width": recipe.width / 4}
+        changes |= {"steps": 2, "images": 40, "batch": 8, "every": 1, "width": recipe.width / 4}
     recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
-    data = [
-        datasets.load(recipe.dataset, split, side=recipe.stored, limit=limit)
-        for split, limit in (("train", recipe.images), ("test", 100 if options.smoke else None))
-    ]
-    programs = list_programs(options.schemes, options.rates, options.seeds, options.at_once)
+    limit = 40 if options.smoke else None
+    test = datasets.load(recipe.dataset, "test", side=recipe.stored, limit=limit)
+    if options.stream:
+        training = datasets.stream(recipe.dataset, recipe.stored)
+    else:
+        limit = recipe.images
+        training = datasets.load(recipe.dataset, "train", side=recipe.stored, limit=limit)
+    schemes = options.schemes or (["standard", "excitation"] if options.smoke else list(SCHEMES))
+    seeds = options.seeds or ([0] if options.smoke else [0, 1, 2])
+    programs = list_programs(schemes, options.rates, seeds, options.at_once)
     for runs in programs:
-        train_program(recipe, runs, options.output, data, options)
+        train_program(recipe, runs, options.output, (training, test), options)
 
 
 if __name__ == "__main__":

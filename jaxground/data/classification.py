@@ -2,8 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -71,9 +71,7 @@ def read_jpegs(
                 image = image.convert("RGB")
         except (OSError, IndexError, Image.DecompressionBombError) as error:
             raise ImageError(f"{path}: photograph {row} is no readable JPEG: {error}") from error
-        if size is not None and image.size != size[::-1]:
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-        images.append(np.asarray(image))
+        images.append(resized(np.asarray(image), size))
     if len(shapes := {image.shape for image in images}) > 1:
         raise ImageError(f"{path}: photographs of {len(shapes)} sizes make no array: give size=")
     return np.stack(images) if images else np.zeros((0, *(size or (0, 0)), 3), np.uint8)
@@ -88,8 +86,7 @@ def read_tfds(
 ) -> Labelled:
     """Returns a data set that TensorFlow Datasets has prepared on disk, without TensorFlow.
 
-    It must be prepared as `array_record` (`tfds build --file_format=array_record cifar10`), have
-    features `image` and `label`, and fit in memory.
+    It must have features `image` and `label`, and fit in memory; see also `open_tfds`.
 
     Args:
       name: As TFDS knows it: `cifar10`, `cifar100`, `caltech101`.
@@ -98,22 +95,73 @@ def read_tfds(
       folder: TFDS's `data_dir`; by default its own.
 
     Raises:
-      ImageError: Sizes differ.
+      ImageError: It is not prepared there, or sizes differ.
 
     Example:
-      >>> read_tfds("cifar10", "test", folder="nowhere")  # doctest: +SKIP
+      >>> read_tfds("cifar10", "test", folder="nowhere")  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      jaxground.data.images.ImageError: nowhere has no cifar10 that TFDS has prepared: ...
     """
-    import tensorflow_datasets as tfds
-    from PIL import Image
-
     images, labels = [], []
-    for example in tfds.data_source(name, split=split, data_dir=folder):
-        image = np.asarray(example["image"])
-        if size is not None and image.shape[:2] != size:
-            picture = Image.fromarray(image.squeeze()).convert("RGB")
-            image = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-        images.append(np.broadcast_to(image, (*image.shape[:2], 3)))
+    for example in open_tfds(name, split, folder=folder):
+        images.append(resized(example["image"], size))
         labels.append(example["label"])
     if len(shapes := {image.shape for image in images}) > 1:
         raise ImageError(f"{name}: photographs of {len(shapes)} sizes make no array: give size=")
     return Labelled(np.stack(images), np.asarray(labels, np.int32))
+
+
+def open_tfds(
+    name: str, split: str, *, folder: str | os.PathLike | None = None
+) -> Sequence[dict[str, Any]]:
+    """Returns random access to the examples of a data set that TFDS has prepared on disk.
+
+    Nothing is downloaded. It must have been prepared as `array_record`, which only some data sets
+    can be without TensorFlow: `tfds build --file_format=array_record cifar10`.
+
+    Args:
+      name: As TFDS knows it.
+      split: `train`, `test`, or a part of one.
+      folder: TFDS's `data_dir`; by default its own.
+
+    Raises:
+      ImageError: It is not prepared there.
+
+    Example:
+      >>> open_tfds("cifar10", "test", folder="nowhere")  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      ...
+      jaxground.data.images.ImageError: nowhere has no cifar10 that TFDS has prepared: ...
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        source = tfds.data_source(name, split=split, data_dir=folder, download=False)
+        return cast(Sequence[dict[str, Any]], source)
+    except (AssertionError, NotImplementedError, tfds.core.DatasetNotFoundError) as error:
+        where = "TFDS's own folder" if folder is None else folder
+        raise ImageError(
+            f"{where} has no {name} that TFDS has prepared: "
+            f"tfds build --file_format=array_record {name}"
+        ) from error
+
+
+def resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Returns a picture as `uint8[height, width, 3]`, resized (bilinear) unless `size` is `None`.
+
+    Args:
+      image: `uint8[height, width, 1 or 3]`.
+      size: Height and width.
+
+    Example:
+      >>> resized(np.full((4, 4, 1), 7, np.uint8), (2, 1)).tolist()
+      [[[7, 7, 7]], [[7, 7, 7]]]
+    """
+    from PIL import Image
+
+    image = np.broadcast_to(image, (*image.shape[:2], 3))
+    if size is None or image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -44,8 +44,8 @@ def create(
       dtype: Type the layers compute in, such as `jnp.bfloat16` on accelerators. Parameters are
         float32 at least.
       seed: Of random parameters.
-      **options: Of the network: `spatial=True` for logits per position, see `Network`; `size`,
-        the side of the images, for cnn_2.
+      **options: Of the network: `spatial=True` for logits per position, see `Network`; for cnn_2
+        `size`, the side of the images, and `width`, by which its layers are wider.
 
     Raises:
       ValueError: No network has that name; the nearest are listed.

@@ -61,6 +61,7 @@ def test_caffe_optimiser_is_the_update_of_the_authors_code():
 def test_published_recipes():
     assert RECIPES["cifar10_jpeg"].steps == 100_000 and RECIPES["cifar10_jpeg"].batch == 100
     assert models.shapes("cnn_2").fc1.kernel.shape == (4096, 2048)
+    assert models.shapes("cnn_2", width=0.25, size=16).fc1.kernel.shape == (4 * 64, 512)
     optimiser = make_optimiser(dataclasses.replace(RECIPES["cifar10_jpeg_adam"], steps=2))
     weights = {"w": jnp.ones(1)}
     state = optimiser.init(weights)
