@@ -22,7 +22,7 @@ def with_dual(program: Program, sources: Sequence[int]) -> tuple[Program, dict[i
       ValueError: There is no such map, or a sum of several, or a loop comes first.
     """
     maps = _last_linear_maps(program, sources)
-    copied = program.dependents(maps)
+    copied = program.dependents([*maps])
     offset = 1 + max(program.shapes)
     copies = {slot: slot + offset for slot in copied}
     again = [s.renamed(copies) for s in program.steps if not copied.isdisjoint(s.outputs)]

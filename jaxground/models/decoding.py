@@ -19,6 +19,15 @@ def greedy_words(
       features: `[batch, time, width]`.
       length: How many words at most; after a 0, which ends the sentence, all are 0.
       inside: `bool[batch, time]`, which frames are no padding.
+
+    Example:
+      >>> from flax import nnx
+      >>> from jaxground import models, tap
+      >>> cnn = lambda frames: tap(frames.mean((1, 2)), "mean")
+      >>> model = models.S2VT(cnn, "mean", 5, embedding=2, units=3, rngs=nnx.Rngs(0))
+      >>> model.classifier.bias[...] = jnp.array([0.0, 0.0, 0.0, 1.0, 0.0])
+      >>> greedy_words(model, jnp.ones((1, 4, 3)), 2)
+      Array([[3, 3]], dtype=int32)
     """
     batch = len(features)
 
@@ -65,6 +74,16 @@ def beam_words(
 
     Raises:
       ValueError: Less than one beam.
+
+    Example:
+      >>> from flax import nnx
+      >>> from jaxground import models, tap
+      >>> cnn = lambda frames: tap(frames.mean((1, 2)), "mean")
+      >>> model = models.S2VT(cnn, "mean", 5, embedding=2, units=3, rngs=nnx.Rngs(0))
+      >>> model.classifier.bias[...] = jnp.array([0.5, 0.0, 0.0, 1.0, 0.0])
+      >>> beam_words(model, jnp.ones((1, 4, 3)), 2, beams=2).words  # to end at once is likelier
+      Array([[[0, 0],
+              [3, 3]]], dtype=int32)
     """
     if beams < 1:
         raise ValueError(f"beams is {beams}: at least one sentence is kept")

@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxground import models
 from jaxground.core import tap
+from jaxground.spatiotemporal import spatiotemporal_grounding
 from tests.spatiotemporal import lstm_oracle
 
 WIDTH, VOCABULARY, LENGTH, BATCH, TIME = 5, 4, 3, 2, 3
@@ -66,6 +67,9 @@ def test_lrcn_reads_frames_one_by_one():
     np.testing.assert_allclose(model.features(video[:, 0]), cnn(video[:, 0]), rtol=1e-6)
     spatial = models.LRCN(lambda x: tap(x * 2, "grid"), "grid", 3, units=4, rngs=nnx.Rngs(0))
     np.testing.assert_allclose(spatial.features(video[0]), 2 * video[0].mean((1, 2)), rtol=1e-6)
+    explain = functools.partial(spatiotemporal_grounding, targets=np.array([0, 1]), at=None)
+    found = jax.jit(lambda m, v: explain(m.features, m.classify, v))(model, video)
+    np.testing.assert_allclose(found.signal.sum(-1), 0, atol=1e-5)  # weights as arguments
     dropped = nnx.clone(model)
     dropped.train()
     assert abs(dropped(video, rngs=nnx.Rngs(dropout=0)) - logits).max() > 1e-6
