@@ -16,7 +16,7 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
         any other is one that TFDS has prepared.
       split: `train` or `test`.
       side: Both sides of the images; needed where they differ.
-      limit: First images only; of `cifar10_jpeg` any prefix has as many of each class.
+      limit: So many images only, of all classes.
     """
     size = None if side is None else (side, side)
     path = data_folder() / name / f"{name}.npz"
@@ -31,7 +31,9 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
         if name == "jhmdb12":
             frames = (len(archive["offsets"]) - 1) // len(labels)
             labels, held_out = (np.repeat(x, frames) for x in (labels, archive["is_test"]))
-    rows = np.flatnonzero(held_out == (split == "test"))[:limit]
+    rows = np.flatnonzero(held_out == (split == "test"))
+    if limit is not None:
+        rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
 
 
