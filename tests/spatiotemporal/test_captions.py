@@ -92,9 +92,8 @@ def test_phrases_are_the_means_of_their_words():
         np.testing.assert_allclose(found[:, 1], words[:, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_padded_frames(name):
-    of_two = functools.partial(ground_caption, MODELS[name], ask=[0, 2], at="conv")
+def test_padded_frames():
+    of_two = functools.partial(ground_caption, MODELS["mean pool"], ask=[0, 2], at="conv")
     explain = jax.jit(lambda video, **lengths: of_two(video, WORDS, **lengths))
     padded = explain(VIDEO.at[:, 2].set(3), lengths=np.array([2, 2]))
     short = explain(VIDEO[:, :2])

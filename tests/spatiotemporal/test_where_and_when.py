@@ -101,10 +101,8 @@ def test_the_whole_is_what_the_walks_say(float64, contrastive, cell):
 
 
 def test_frames_in_several_passes(found):
-    """Five frames of four videos: in passes of one, of two with one left over, and of all."""
-    for size in (1, 8, 100):
-        passes = compiled(batch_size=size)(jnp.float32(VIDEO), TARGETS, step=STEPS)
-        same(passes, found)
+    """Five frames of four videos, two in a pass: one is left over."""
+    same(compiled(batch_size=8)(jnp.float32(VIDEO), TARGETS, step=STEPS), found)
     whole = compiled(at=None)(jnp.float32(VIDEO), TARGETS[:, 0])
     same(compiled(at=None, batch_size=8)(jnp.float32(VIDEO), TARGETS[:, 0]), whole)
 
@@ -120,7 +118,6 @@ def test_what_is_asked_together_is_asked_apart(found):
     for b, k in np.ndindex(BATCH, 2):
         priors[b, k, STEPS[k], TARGETS[b, k]] = 1
     same(compiled()(video, priors), found)
-    same(compiled()(video, priors[:, 0]), (x[:, 0] for x in found))
 
 
 def test_a_video_does_not_depend_on_its_neighbours_nor_on_padding(found):
