@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxground import models
 from jaxground.models.network import Network
+from jaxground.models.preprocess import IMAGENET
 
 IMAGENET_MEAN = (123.68, 116.779, 103.939)  # RGB, 0-255
 
@@ -33,7 +34,7 @@ class Recipe:
       stored: Side that images are resized to, before a random square of `side` is taken.
       padding: Zeros around them before that.
       mean: Of the pixels, subtracted.
-      scale: They are divided by.
+      scale: They are divided by, per channel.
       start: Weights to fine-tune: a file or a name, see `models.create`; `None` is from scratch.
       every: Steps between measurements, and checkpoints.
       decay: Of curriculum dropout, per step.
@@ -54,7 +55,7 @@ class Recipe:
     stored: int | None = None
     padding: int = 0
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    scale: float = 1.0
+    scale: tuple[float, float, float] = (1.0,) * 3
     start: str | None = None
     every: int = 1000
     decay: float = 5e-4
@@ -63,7 +64,7 @@ class Recipe:
 def _of_curriculum(dataset: str, **changes) -> Recipe:
     """Returns the settings of the code of Curriculum Dropout, which CNN-2 comes from."""
     common = {"optimiser": "adam", "learning_rate": 1e-4, "batch": 128}
-    return Recipe(dataset, mean=(127.5,) * 3, scale=255.0, **common, **changes)
+    return Recipe(dataset, mean=(127.5,) * 3, scale=(255.0,) * 3, **common, **changes)
 
 
 def _fine_tuned(network: str, batch: int, steps: int) -> Recipe:
@@ -71,6 +72,7 @@ def _fine_tuned(network: str, batch: int, steps: int) -> Recipe:
     return Recipe(
         "jhmdb12", network, "fc6", "fc8", side=224, stored=256, optimiser="fine_tuning",
         batch=batch, steps=steps, threshold=0.15,
+        mean=tuple(255 * x for x in IMAGENET.mean), scale=tuple(255 * x for x in IMAGENET.std),
     )  # fmt: skip
 
 
@@ -103,6 +105,11 @@ def make_network(recipe: Recipe, classes: int, seed: int) -> Network:
         options = {"size": recipe.side, "width": recipe.width} if recipe.network == "cnn_2" else {}
         return models.create(recipe.network, num_classes=classes, seed=seed, **options)
     network = models.create(recipe.network, recipe.start)
+    if (found := network.card.preprocess) != IMAGENET:
+        raise ValueError(
+            f"{recipe.start} expects images as {found}; the recipes prepare them as for the "
+            "weights of torchvision: take such a file"
+        )
     inputs = getattr(network, recipe.classifier).in_features
     fresh = nnx.Linear(
         inputs, classes, kernel_init=nnx.initializers.normal(0.01), rngs=nnx.Rngs(seed)

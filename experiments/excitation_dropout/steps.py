@@ -30,7 +30,7 @@ MEASURED = 500  # images at once
 
 
 def normalise(images, recipe: Recipe):
-    return (images - jnp.array(recipe.mean)) / recipe.scale
+    return (images - jnp.array(recipe.mean)) / jnp.array(recipe.scale)
 
 
 def parts(network, images, layer: str):

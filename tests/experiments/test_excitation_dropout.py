@@ -78,6 +78,8 @@ def test_fine_tuned_networks_keep_their_weights_but_for_the_classifier(monkeypat
         created.append((name, weights))
         rngs = nnx.Rngs(0)
         network = nnx.Dict(fc6=nnx.Linear(4, 6, rngs=rngs), fc8=nnx.Linear(6, 1000, rngs=rngs))
+        order = "BGR" if weights == "caffe.npz" else "RGB"
+        network.card = models.Card("", "", "", preprocess=models.Preprocess(order=order))
         return network
 
     monkeypatch.setattr(models, "create", create)
@@ -86,6 +88,8 @@ def test_fine_tuned_networks_keep_their_weights_but_for_the_classifier(monkeypat
     assert created == [("vgg16", "weights.npz")] * 2
     np.testing.assert_array_equal(one.fc6.kernel[...], two.fc6.kernel[...])
     assert one.fc8.kernel.shape == (6, 12) and not np.array_equal(one.fc8.kernel, two.fc8.kernel)
+    with pytest.raises(ValueError, match=r"caffe.npz expects images as Preprocess.*BGR"):
+        make_network(dataclasses.replace(recipe, start="caffe.npz"), 12, 0)
     assert 0.005 < float(one.fc8.kernel[...].std()) < 0.015
 
 
