@@ -2,7 +2,7 @@
 
     python experiments/explainers.py --work /tmp/explainers      # everything, resumable: an hour
     python experiments/explainers.py --play scenes --work /tmp/explainers
-    python experiments/explainers.py --smoke                     # 2 pictures, writes nothing
+    python experiments/explainers.py --smoke                     # a little, writes nothing
 
 `scenes`: drawn scenes of two or three shapes among blobs, and the small network that was trained to
 name the shapes (scenes_network); the truth are the exact masks.
@@ -82,8 +82,17 @@ def report(
 
 
 def shortened(play: Play) -> Play:
-    """Returns a play of two pictures."""
-    stages = [replace(stage, pictures=range(2), batch_size=1) for stage in play.stages]
+    """Returns the first two stages of a play, with few methods and metrics, on two pictures."""
+    stages = [
+        replace(
+            stage,
+            methods=stage.methods[::7],
+            metrics=(stage.metrics[0], stage.metrics[-1]),
+            pictures=range(2),
+            batch_size=1,
+        )
+        for stage in play.stages[:2]
+    ]
     return replace(play, stages=tuple(stages))
 
 
@@ -93,7 +102,7 @@ def main() -> None:
     parser.add_argument("--play", choices=PLAYS, nargs="+", default=list(PLAYS))
     parser.add_argument("--work", type=Path, help="folder of records, to resume from")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explainers"))
-    parser.add_argument("--smoke", action="store_true", help="two pictures, writes nothing")
+    parser.add_argument("--smoke", action="store_true", help="a little of each, writes nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)

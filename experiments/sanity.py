@@ -49,15 +49,17 @@ class Check(NamedTuple):
 
 
 def methods(model: models.Network) -> dict[str, Check]:
-    """Returns what is compared; dear ones last, on fewer photographs."""
+    """Returns what is compared, dear ones on fewer photographs."""
     ground, last, middle = model.card.ground_at, model.card.cam_at, MIDDLE[model.card.name]
     at, key = functools.partial, jax.random.key(0)
     contrastive = attribution.contrastive_excitation_backprop
     return {
         "gradient": Check(attribution.gradient),
         "guided backprop": Check(attribution.guided_backprop),
+        "integrated gradients, 10 steps": Check(at(attribution.integrated_gradients, steps=10)),
         f"EB at {middle}": Check(at(attribution.excitation_backprop, at=middle)),
         f"Grad-CAM at {last}": Check(at(attribution.grad_cam, at=last)),
+        "occlusion, 49 squares": Check(at(attribution.occlusion, window=32, stride=32), 4),
         "deconvnet": Check(attribution.deconvnet),
         "LRP z+": Check(at(attribution.lrp, rules=core.z_plus())),
         "LRP epsilon": Check(attribution.lrp),
@@ -67,11 +69,9 @@ def methods(model: models.Network) -> dict[str, Check]:
         f"Layer-CAM at {last}": Check(at(attribution.layer_cam, at=last)),
         f"guided Grad-CAM at {last}": Check(at(attribution.guided_grad_cam, at=last)),
         "nothing (a constant map)": Check(lambda f, images, targets: jnp.ones(images.shape[:3])),
-        "integrated gradients, 10 steps": Check(at(attribution.integrated_gradients, steps=10)),
         "SmoothGrad, 10 samples": Check(
             at(attribution.smooth_grad(attribution.gradient, samples=10), key=key)
         ),
-        "occlusion, 49 squares": Check(at(attribution.occlusion, window=32, stride=32), 4),
         "RISE, 200 masks": Check(at(attribution.rise, masks=200, key=key), 4),
         f"Score-CAM at {last}": Check(at(attribution.score_cam, at=last), 2),
         "extremal perturbation, 150 steps": Check(
