@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxground import models as models
     from jaxground import plots as plots
     from jaxground import scores as scores
+    from jaxground import spatiotemporal as spatiotemporal
     from jaxground import weights as weights
     from jaxground.attribution import cam as cam
     from jaxground.attribution import (
@@ -74,10 +75,13 @@ if TYPE_CHECKING:
     from jaxground.core import z_plus as z_plus
     from jaxground.data import read_coco as read_coco
     from jaxground.data import read_imagenet as read_imagenet
+    from jaxground.data import read_video as read_video
     from jaxground.data import read_voc as read_voc
     from jaxground.dropout import Dropout as Dropout
     from jaxground.dropout import excitation_dropout as excitation_dropout
     from jaxground.models import with_taps as with_taps
+    from jaxground.spatiotemporal import ground_caption as ground_caption
+    from jaxground.spatiotemporal import spatiotemporal_grounding as spatiotemporal_grounding
 
 __version__ = "0.1.0"
 
@@ -92,6 +96,7 @@ _MODULES = (
     "models",
     "plots",
     "scores",
+    "spatiotemporal",
     "weights",
 )
 _NAMES = {
@@ -103,13 +108,14 @@ _NAMES = {
         "var_grad"
     ),
     "jaxground.core": (
-        "CAFFE Composite DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules "
-        "alpha_beta attn_lrp epsilon excite flat fold_batch_norm gamma ground mass prepare "
-        "split tap taps w_squared z_box z_plus"
+        "CAFFE Composite DECONVNET EXCITATION GRADIENT GUIDED MissingRuleError Rules alpha_beta "
+        "attn_lrp epsilon excite flat fold_batch_norm gamma ground mass prepare split tap taps "
+        "w_squared z_box z_plus"
     ),
-    "jaxground.data": "read_coco read_imagenet read_voc",
+    "jaxground.data": "read_coco read_imagenet read_video read_voc",
     "jaxground.dropout": "Dropout excitation_dropout",
     "jaxground.models": "with_taps",
+    "jaxground.spatiotemporal": "ground_caption spatiotemporal_grounding",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = sorted([*_HOMES, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]
