@@ -4,6 +4,10 @@ from jaxground.data.annotations import AnnotationError as AnnotationError
 from jaxground.data.annotations import Dataset as Dataset
 from jaxground.data.annotations import Example as Example
 from jaxground.data.annotations import Instance as Instance
+from jaxground.data.classification import Labelled as Labelled
+from jaxground.data.classification import open_tfds as open_tfds
+from jaxground.data.classification import read_jpegs as read_jpegs
+from jaxground.data.classification import read_tfds as read_tfds
 from jaxground.data.coco import read_coco as read_coco
 from jaxground.data.example import example_photograph as example_photograph
 from jaxground.data.flickr import Caption as Caption
