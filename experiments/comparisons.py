@@ -69,8 +69,8 @@ def compare(
     there = {m: s[name] for m, s in scores.items() if name in s and "infinite" not in s[name]}
     table = _values(records, list(there), name)
     reference = max(there, key=lambda m: (there[m]["images"], sign * there[m]["value"]))
-    gains = {m: difference(table, m, reference, name) for m in there}
-    ranked = sorted((m for m in gains if gains[m]), key=lambda m: -sign * gains[m]["value"])
+    gains = {m: gap for m in there if (gap := difference(table, m, reference, name))}
+    ranked = sorted(gains, key=lambda method: -sign * gains[method]["value"])
     beaten: dict[str, str] = {}
     for method in ranked:
         for other in ranked:

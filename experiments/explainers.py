@@ -98,7 +98,7 @@ def shortened(play: Play) -> Play:
 
 def main() -> None:
     """Parses the command line and measures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--play", choices=PLAYS, nargs="+", default=list(PLAYS))
     parser.add_argument("--work", type=Path, help="folder of records, to resume from")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("explainers"))

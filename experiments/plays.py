@@ -8,6 +8,7 @@ from compact_vgg.photographs import data_folder, load_cifar10
 from scenes_network.network import SCENES, load
 
 from jaxground import data, evaluation, models
+from jaxground.data import mosaics, scenes
 from jaxground.evaluation.classes import category_classes
 
 AT_TAPS = (  # a pass or two, and nearly all below the tap is shared
@@ -87,7 +88,7 @@ class Play:
 
 def read_scenes() -> tuple[models.Network, data.Dataset]:
     """Returns the network that names shapes, and scenes it was not trained on."""
-    return load(), data.scenes.draw_dataset(SCENES, count=300)
+    return load(), scenes.draw_dataset(SCENES, count=300)
 
 
 def read_mosaics() -> tuple[models.Network, data.Dataset]:
@@ -95,7 +96,7 @@ def read_mosaics() -> tuple[models.Network, data.Dataset]:
     photographs = load_cifar10("test")
     model = models.create("compact_vgg", weights="embedded")
     names = model.card.class_names
-    drawn = data.mosaics.draw_dataset(photographs.images, photographs.labels, names, count=100)
+    drawn = mosaics.draw_dataset(photographs.images, photographs.labels, names, count=100)
     return model, drawn
 
 

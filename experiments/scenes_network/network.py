@@ -22,7 +22,7 @@ CARD = Card(
     ground_at="conv3_2",
     cam_at="conv3_2",
     classes=None,
-    preprocess=Preprocess(size=64, crop=64, mean=(0.5,) * 3, std=(0.25,) * 3),
+    preprocess=Preprocess(size=64, crop=64, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 )
 
 

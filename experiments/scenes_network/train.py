@@ -106,7 +106,7 @@ def train(steps: int, stop: int) -> ScenesNetwork:
 
 def main() -> None:
     """Parses the command line, trains, and writes the weights in float16."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=int, default=3000, help="of the schedule")
     parser.add_argument("--stop", type=int, default=1968, help="steps taken of these")
     parser.add_argument("--smoke", action="store_true", help="4 steps, writes nothing")
