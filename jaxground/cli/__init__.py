@@ -1,4 +1,4 @@
-"""The command line: `jaxground explain ...`, `jaxground evaluate ...`."""
+"""The command line: `jaxground explain ...`, `explain-video ...`, `evaluate ...`."""
 
 import argparse
 import io
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxground import __version__
-from jaxground.cli import evaluate, explain
+from jaxground.cli import evaluate, explain, explain_video
 from jaxground.cli.errors import INTERRUPTED, REFUSED, UserError
 
 
@@ -40,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaxground",
-        description="Shows which pixels a network's decision stands on.",
+        description="Shows which pixels and frames a network's decision stands on.",
         epilog="exit codes: 0 all done, 1 some photographs failed, 2 refused, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"jaxground {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     explain.add_command(commands)
+    explain_video.add_command(commands)
     evaluate.add_command(commands)
     return parser

@@ -16,6 +16,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """Returns a whole number from 0 on.
+
+    Example:
+      >>> natural("0")
+      0
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def names(text: str) -> list[str]:
     """Returns the names between commas; commas within parentheses are part of a name.
 

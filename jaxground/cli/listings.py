@@ -4,7 +4,7 @@ from jaxground import models, taps
 from jaxground.cli.errors import UserError
 from jaxground.cli.setup import usual_input
 from jaxground.methods import METHODS, default_tap
-from jaxground.models.registry import NETWORKS, entry
+from jaxground.models.registry import NETWORKS, VIDEO_NETWORKS, entry
 
 
 def print_models() -> None:
@@ -17,6 +17,16 @@ def print_models() -> None:
             f"{name:<18}{f'{side} x {side}':>9}{network.num_classes:>9}  "
             f"{network.card.ground_at:<22}  {network.card.cam_at}{note}"
         )
+
+
+def print_video_models() -> None:
+    """Prints the networks for videos, their inputs and classes, and where maps are read."""
+    print(f"{'network':<18}{'input':>9}{'classes':>9}  maps at")
+    for name, network in VIDEO_NETWORKS.items():
+        side = network.card.preprocess.crop
+        note = "  (weights included)" if network.embedded else ""
+        size = f"{side} x {side}"
+        print(f"{name:<18}{size:>9}{network.num_classes:>9}  {network.card.ground_at}{note}")
 
 
 def print_taps(name: str) -> None:

@@ -63,7 +63,7 @@ def plan(
     for photo in photos:
         stem = folders[photo] / bases[photo]
         record = _record(stem)
-        others = record is not None and record.get("photograph", {}).get("path") != identity(photo)
+        others = record is not None and _source(record) != identity(photo)
         if shared[folders[photo], bases[photo]] > 1 or others:
             digest = hashlib.sha256(os.fsencode(identity(photo))).hexdigest()[:8]
             stem = stem.with_name(f"{stem.name}.{digest}")
@@ -81,11 +81,11 @@ def write(stem: Path, contents: Mapping[str, Callable[[BinaryIO], object]]) -> N
 
     Args:
       stem: Path of the files without suffix.
-      contents: By suffix, what writes into an open file.
+      contents: By suffix, what writes into an open file; the record comes last.
     """
     _path(stem, ".json").unlink(missing_ok=True)  # from here on the old result is not whole
-    for suffix in SUFFIXES:
-        temporary = stem.with_name(f".jaxground-{secrets.token_hex(8)}")
+    for suffix in contents:
+        temporary = stem.with_name(f".jaxground-{secrets.token_hex(8)}{suffix}")
         try:
             with open(temporary, "xb") as file:
                 contents[suffix](file)
@@ -138,6 +138,12 @@ def _record(stem: Path) -> dict[str, Any] | None:
     except ValueError:  # not ours, or damaged: explain again
         return None
     return record if isinstance(record, dict) else None
+
+
+def _source(record: Mapping[str, Any]) -> str | None:
+    """Returns the path of what a record is about, a photograph or a video."""
+    found = record.get("photograph", record.get("video"))
+    return found.get("path") if isinstance(found, dict) else None
 
 
 def _compare(stem: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

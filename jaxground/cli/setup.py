@@ -133,7 +133,18 @@ def weights_file(model: str | None, weights: str | None) -> Path:
 
 
 def load_model(name: str, file: Path, **options: Any) -> models.Network:
-    """Returns a network with its weights; options as for `models.create`.
+    """Returns a network for images with its weights; options as for `models.create`.
+
+    Raises:
+      UserError: There is no such network, or the weights are not its.
+    """
+    if name in models.video_names():
+        raise UserError(f"{name} reads videos: see jaxground explain-video --help")
+    return create(name, file, **options)
+
+
+def create(name: str, file: Path, **options: Any) -> Any:
+    """Returns a network of any kind with its weights; options as for `models.create`.
 
     Raises:
       UserError: There is no such network, or the weights are not its.

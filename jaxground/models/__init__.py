@@ -6,6 +6,7 @@ from jaxground.models.captioners import Captioner as Captioner
 from jaxground.models.captioners import MeanPoolCaptioner as MeanPoolCaptioner
 from jaxground.models.cifar_resnet import CifarResNet as CifarResNet
 from jaxground.models.cnn_2 import CNN2 as CNN2
+from jaxground.models.compact_lrcn import CompactLRCN as CompactLRCN
 from jaxground.models.compact_vgg import CompactVGG as CompactVGG
 from jaxground.models.creation import create as create
 from jaxground.models.creation import shapes as shapes
@@ -27,6 +28,7 @@ from jaxground.models.recurrent import FrameReader as FrameReader
 from jaxground.models.recurrent import recurrent_map as recurrent_map
 from jaxground.models.registry import names as names
 from jaxground.models.registry import torchvision_names as torchvision_names
+from jaxground.models.registry import video_names as video_names
 from jaxground.models.resnet import ResNet as ResNet
 from jaxground.models.squeezenet import SqueezeNet as SqueezeNet
 from jaxground.models.submodules import with_taps as with_taps

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxground import weights as weight_files
 from jaxground.models.network import Network
-from jaxground.models.registry import NETWORKS, Entry, entry
+from jaxground.models.registry import NETWORKS, VIDEO_NETWORKS, Entry, entry
 from jaxground.weights import assignment
 
 FILES = (".pth", ".pt", ".bin", ".safetensors", ".npz", ".caffemodel", ".h5", ".hdf5")
@@ -34,7 +34,7 @@ def create(
     """Returns a network in inference mode, filled with weights or initialised at random.
 
     Args:
-      name: One of `names()`.
+      name: One of `names()` or `video_names()`.
       weights: A file (see `jaxground.weights`), a name on the Hugging Face hub, the arrays
         themselves by the names of the file, "embedded" for those that come with this package, or
         None for random ones. Files in the layouts of torchvision, timm and Caffe are recognised
@@ -104,7 +104,8 @@ def weights_file(name: str, weights: str | PathLike) -> Path:
     if weights == "embedded":
         if file := entry(name).embedded:
             return Path(__file__).parent / file
-        carried = ", ".join(other for other, it in NETWORKS.items() if it.embedded)
+        known = NETWORKS | VIDEO_NETWORKS
+        carried = ", ".join(other for other, it in known.items() if it.embedded)
         raise ValueError(f"no weights of {name} come with the package (only of {carried}): "
                          "name a file instead")  # fmt: skip
     path = Path(weights)

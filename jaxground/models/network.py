@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxground.data.moving_scenes import EVENTS
 from jaxground.models.preprocess import IMAGENET, Preprocess
 
 
@@ -82,7 +83,10 @@ def checked(images: jax.Array) -> jax.Array:
 
 @functools.cache
 def class_names(vocabulary: str) -> tuple[str, ...]:
-    """Returns the names of the classes of "imagenet", "imagenet_background" or "cifar10".
+    """Returns the names of the classes of a list.
+
+    Args:
+      vocabulary: "imagenet", "imagenet_background", "cifar10" or "moving_scenes".
 
     ImageNet's are the 1000 WordNet 3.0 synsets of ILSVRC 2012 in the order of their ids, each
     with all its lemmas; some networks have a class "background" before them.
@@ -93,6 +97,8 @@ def class_names(vocabulary: str) -> tuple[str, ...]:
     """
     if vocabulary == "cifar10":
         return tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    if vocabulary == "moving_scenes":
+        return tuple(EVENTS)
     if vocabulary not in ("imagenet", "imagenet_background"):
         raise ValueError(f"no list of classes is called {vocabulary!r}")
     names = tuple(line.split("\t")[1] for line in _imagenet_lines())

@@ -3,15 +3,16 @@
 import difflib
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxground.models.alexnet import AlexNet
 from jaxground.models.cifar_resnet import CifarResNet
 from jaxground.models.cnn_2 import CNN2
+from jaxground.models.compact_lrcn import SIDE, CompactLRCN
 from jaxground.models.compact_vgg import MEAN, STD, CompactVGG
 from jaxground.models.googlenet import GoogLeNet
 from jaxground.models.mobilenet import MobileNetV1
-from jaxground.models.network import Card, Network
+from jaxground.models.network import Card
 from jaxground.models.preprocess import IMAGENET, Preprocess
 from jaxground.models.resnet import BasicBlock, Bottleneck, ResNet
 from jaxground.models.squeezenet import SqueezeNet
@@ -30,7 +31,7 @@ class Entry(NamedTuple):
     """A network of the registry.
 
     Attributes:
-      network: Makes it: `network(num_classes, spatial=..., dtype=..., rngs=...)`.
+      network: Makes it: `network(num_classes, dtype=..., rngs=..., **options)`.
       card: What is known of it.
       names: Where files keep its layers.
       num_classes: Of the published weights.
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
       bgr: Preprocessing of weights in Caffe's tradition, where there are such.
     """
 
-    network: Callable[..., Network]
+    network: Callable[..., Any]
     card: Card
     names: weight_names.Names
     num_classes: int = 1000
@@ -123,29 +124,58 @@ ENTRIES = (
     ),
 )
 NETWORKS = {each.card.name: each for each in ENTRIES}
+VIDEO_ENTRIES = (
+    Entry(
+        CompactLRCN,
+        Card(
+            "compact_lrcn",
+            "conv1",
+            "conv3",
+            "moving_scenes",
+            Preprocess(SIDE, SIDE, HALF, (0.25, 0.25, 0.25)),
+        ),
+        weight_names.as_made(),
+        8,
+        embedded="compact_lrcn.safetensors",
+    ),
+)
+VIDEO_NETWORKS = {each.card.name: each for each in VIDEO_ENTRIES}
 
 
 def entry(name: str) -> Entry:
-    """Returns the entry of a network.
+    """Returns the entry of a network, for images or videos.
 
     Raises:
       ValueError: No network has that name; the nearest are listed.
     """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=3, cutoff=0.5)
+    known = NETWORKS | VIDEO_NETWORKS
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         nearest = f"nearest: {', '.join(near)}; " if near else ""
-        raise ValueError(f"no network is called {name!r}; {nearest}all: {', '.join(NETWORKS)}")
-    return NETWORKS[name]
+        raise ValueError(f"no network is called {name!r}; {nearest}all: {', '.join(known)}")
+    return known[name]
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names of all networks.
+    """Returns the names of all networks for images.
 
     Example:
       >>> "vgg16" in names()
       True
     """
     return tuple(NETWORKS)
+
+
+def video_names() -> tuple[str, ...]:
+    """Returns the names of the networks for videos.
+
+    `create(name)` of one is an `LRCN` with a card: it takes videos where others take images.
+
+    Example:
+      >>> video_names()
+      ('compact_lrcn',)
+    """
+    return tuple(VIDEO_NETWORKS)
 
 
 def torchvision_names(name: str) -> dict[str, str]:

@@ -169,5 +169,11 @@ def ours() -> Names:
     return Names((Layout("jaxground"),))
 
 
+def as_made() -> Names:
+    """Returns the names of a network that files keep as it is: its own names and axes."""
+    leaves = {name: f".{name}" for name in ("kernel", "bias", "recurrent_kernel", "static_kernel")}
+    return Names((Layout("jaxground", leaves=leaves, convolution="HWIO", linear="IO"),))
+
+
 def _numbered(sequence: str, **indices: int) -> dict[str, str]:
     return {name: f"{sequence}.{index}" for name, index in indices.items()}

@@ -1,0 +1,177 @@
+"""What is kept and said of an explained video."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxground import __version__, data, plots
+from jaxground.cli import classes, results
+from jaxground.cli.videos import Clip, Found, Setup
+from jaxground.timelines import Track, timeline
+
+TOP = 5
+LEAST = 256  # pixels of the longer side of a frame in the film, at least
+
+
+def write(setup: Setup, clip: Clip, found: Found, stem: Path) -> str:
+    """Writes the files of an explained clip, and returns what to print of it.
+
+    Args:
+      setup: With what it was explained.
+      clip: The clip.
+      found: Its explanation.
+      stem: Path of the files without suffix.
+
+    Raises:
+      OSError: A file cannot be written.
+    """
+    entry = record(setup, clip, found)
+    overlays = [plots.overlay_video(clip.pixels, each) for each in found.maps]
+    tracks = [
+        Track(_title(target), frames, signal, window)
+        for target, frames, signal, window in zip(
+            entry["targets"], overlays, found.signals, found.windows, strict=True
+        )
+    ]
+    suffix = data.video_suffix()
+    film = suffix if suffix != ".png" else ".film.png"
+    truth = clip.truth.window if clip.truth else None
+    frames = _side_by_side([clip.pixels, *overlays], found.windows)
+    results.write(
+        stem,
+        {
+            film: lambda file: data.write_video(file.name, frames, rate=setup.rate),
+            ".npz": lambda file: np.savez_compressed(
+                file,
+                maps=found.maps,
+                signals=found.signals,
+                windows=clip.first + clip.every * found.windows,
+                frames=clip.first + clip.every * np.arange(len(clip.input)),
+                targets=found.targets,
+                probabilities=found.probabilities[found.targets],
+            ),
+            ".png": lambda file: timeline(
+                tracks, file, truth=truth, first=clip.first, every=clip.every
+            ),
+            ".json": lambda file: file.write(json.dumps(entry, indent=2).encode() + b"\n"),
+        },
+    )
+    return _text(clip, entry, stem, film)
+
+
+def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
+    """Returns all that is known of an explained clip, ready for JSON.
+
+    Frames are numbers in the video; intervals are half open. Positions are in its pixels, `x, y`.
+    """
+    names = setup.model.card.class_names
+    best = np.argsort(-found.probabilities, kind="stable")[:TOP]
+    truth = clip.truth and {"name": clip.truth.name, "interval": list(clip.truth.window)}
+    return {
+        "video": {
+            "path": results.identity(clip.path),
+            "drawn": clip.truth is not None,
+            "height": clip.size[0],
+            "width": clip.size[1],
+            "first_frame": clip.first,
+            "every": clip.every,
+            "frames": len(clip.input),
+        },
+        "truth": truth,
+        "settings": dict(setup.settings),
+        "weights": setup.weights,
+        "map": {"height": found.maps.shape[2], "width": found.maps.shape[3]},
+        "top": [_class(int(index), names, found) for index in best],
+        "targets": [_target(setup, clip, found, i) for i in range(len(setup.targets))],
+        "versions": {
+            "jaxground": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
+        },
+    }
+
+
+def _target(setup: Setup, clip: Clip, found: Found, i: int) -> dict[str, Any]:
+    entry = {
+        "asked": setup.targets[i].asked,
+        **_class(int(found.targets[i]), setup.model.card.class_names, found),
+        "interval": None,
+        "peak": None,
+    }
+    if not found.maps[i].any():
+        return {**entry, "note": "no evidence: the maps are zero everywhere"}
+    start, end = (int(n) for n in found.windows[i])
+    if start < end:
+        entry["interval"] = [clip.first + clip.every * n for n in (start, end)]
+    else:
+        entry["note"] = "no frame stands out"
+    frame, *place = found.peaks[i]
+    row, column = (np.array(place) + 0.5) / found.maps.shape[2:] * clip.size
+    entry["peak"] = {"frame": clip.first + clip.every * int(frame), "xy": [int(column), int(row)]}
+    return entry
+
+
+def _class(index: int, names: tuple[str, ...], found: Found) -> dict[str, Any]:
+    return {
+        "index": index,
+        "name": names[index] if names else None,
+        "label": classes.label(index, names),
+        "probability": float(found.probabilities[index]),
+    }
+
+
+def _title(target: dict[str, Any]) -> str:
+    return f"{target['label']}\n{_percent(target)} · {_when(target)}"
+
+
+def _when(target: dict[str, Any]) -> str:
+    if target["interval"] is None:
+        return target["note"]
+    start, end = target["interval"]
+    return f"from frame {start} up to {end}"
+
+
+def _text(clip: Clip, entry: dict[str, Any], stem: Path, film: str) -> str:
+    lines = [clip.title]
+    if clip.truth:
+        start, end = clip.truth.window
+        lines.append(f"    truth  {clip.truth.name}, from frame {start} up to {end}")
+    lines += [f"  {_percent(top):>7}  {top['label']} ({top['index']})" for top in entry["top"]]
+    for target in entry["targets"]:
+        text = f"  {target['label']} ({target['index']}, {_percent(target)}): {_when(target)}"
+        if peak := target["peak"]:
+            x, y = peak["xy"]
+            text += f", most in frame {peak['frame']} at x {x}, y {y}"
+        lines.append(text)
+    return "\n".join([*lines, f"  wrote {stem}{film}, and .png, .npz and .json beside it"])
+
+
+def _percent(entry: dict[str, Any]) -> str:
+    return f"{100 * entry['probability']:.1f} %"
+
+
+def _side_by_side(videos: list[np.ndarray], windows: np.ndarray) -> np.ndarray:
+    """Returns the frames of a film: the video and its overlays, a bar of time below each overlay.
+
+    In a bar the interval found is orange, what has passed is dark, and the rest is light.
+    """
+    time, height, width = videos[0].shape[:3]
+    scale = -(-LEAST // max(height, width))
+    gap = np.full((time, scale * height + 12, 4, 3), 255, np.uint8)
+    shown = []
+    for number, frames in enumerate(videos):
+        large = frames.repeat(scale, 1).repeat(scale, 2)
+        bar = np.full((time, 12, large.shape[2], 3), 255, np.uint8)
+        if number:
+            at = np.arange(large.shape[2]) * time // large.shape[2]
+            start, end = windows[number - 1]
+            inside = (start <= at) & (at < end)
+            colours = np.where(inside[:, None], [232, 89, 12], [220, 220, 220])
+            passed = at <= np.arange(time)[:, None]
+            bar[:, 4:] = np.where(passed[..., None], colours * 3 // 5, colours)[:, None]
+        shown += [np.concatenate([large, bar], 1), gap]
+    return np.concatenate(shown[:-1], axis=2)
