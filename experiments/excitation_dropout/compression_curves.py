@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test = read_test(read_recipe(options.folder), limit=WATCHED)
     found = {
         scheme: [measure_run(options.folder, name, scheme, test) for name in names]
-        for scheme, names in list_runs(options.folder).items()
+        for scheme, names in list_runs(options.folder, options.base).items()
     }
     sheet, axes = open_plots(12.6, 3.9, len(PANELS), sharey=True)
     for one, (panel, (title, xlabel, shares, _)) in zip(axes, PANELS.items(), strict=True):
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             at = y.mean(0)[[0, *(len(shares) * q // 4 for q in (1, 2, 3))]]
             print(f"  {scheme:16} {y.mean():.3f}   ", *(f"{value:.3f}" for value in at))
     axes[0].set_ylabel("probability of the true class", fontsize=9)
-    sheet.suptitle(name_of(options.folder), fontsize=10)
+    sheet.suptitle(name_of(options.folder, options.base), fontsize=10)
     draw_legend(sheet, axes[0])
     save(sheet, options.output, "5.5_compression.png")
 

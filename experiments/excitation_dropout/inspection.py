@@ -38,7 +38,9 @@ def parse(
     help = "where train.py wrote"
     parser.add_argument("folder", type=Path, nargs="*" if several else "?", help=help)
     parser.add_argument("--output", type=Path, default=FIGURES, help="folder of the figures")
-    parser.add_argument("--smoke", action="store_true", help="tiny networks instead of a folder")
+    help = "of excitation dropout; the others keep a half"
+    parser.add_argument("--base", type=float, default=BASE, help=help)
+    parser.add_argument("--smoke", action="store_true", help="a tiny network instead of a folder")
     if add is not None:
         add(parser)
     options = parser.parse_args(arguments)
@@ -51,18 +53,23 @@ def parse(
     return options
 
 
-def list_runs(folder: Path) -> dict[str, list[str]]:
-    """Returns the names of the finished runs of table 5.2 by scheme, in the order of `STYLES`."""
+def list_runs(folder: Path, base: float = BASE) -> dict[str, list[str]]:
+    """Returns the names of the finished runs by scheme, in the order of `STYLES`.
+
+    Args:
+      folder: Where `train.py` wrote.
+      base: Of excitation dropout; the others keep a half, as in the thesis.
+    """
     results = read_results(folder)
     if not results:
         raise FileNotFoundError(
             f"{folder} has no finished run: train.py writes <scheme>-<rate>-<seed>.json at its end"
         )
-    found = {scheme: results.get((scheme, BASE), {}) for scheme in STYLES}
+    rates = {name: base if name.startswith("excitation") else BASE for name in STYLES}
     return {
-        scheme: [train.Run(scheme, BASE, seed).name for seed in seeds]
-        for scheme, seeds in found.items()
-        if seeds
+        scheme: [train.Run(scheme, rate, seed).name for seed in results[scheme, rate]]
+        for scheme, rate in rates.items()
+        if (scheme, rate) in results
     }
 
 

@@ -81,5 +81,5 @@ def save(sheet, folder: Path, name: str) -> None:
     pixels = Image.open(buffer).convert("RGB")
     if name.endswith(".png"):
         pixels = pixels.quantize(256, dither=Image.Dither.NONE)
-    pixels.save(folder / name, optimize=True, quality=88)
+    pixels.save(folder / name, optimize=True, quality=80)
     print(f"wrote {folder / name}", flush=True)

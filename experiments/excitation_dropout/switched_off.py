@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (test.labels == options.label).any():
         raise ValueError(f"none of the first {len(test.labels)} images has label {options.label}")
     rows = {}
-    for scheme, (name, *_) in list_runs(options.folder).items():
+    for scheme, (name, *_) in list_runs(options.folder, options.base).items():
         if options.schemes and scheme not in options.schemes:
             continue
         graph, weights = nnx.split(load(options.folder, name))
@@ -97,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         def of_images(weights, images, labels, graph=graph, scheme=scheme, counts=tuple(counts)):
             network, images = nnx.merge(graph, weights), prepare(images, recipe)
             maps, scores = switch_off(network, images, labels, counts, recipe=recipe, scheme=scheme)
-            right = network(images).argmax(-1) == labels
+            hidden, head = read_layer(network, images, recipe, scheme)
+            right = head(hidden).argmax(-1) == labels
             return maps, scores, in_place(maps), right
 
         maps, scores, kept, right = map(np.asarray, of_images(weights, *test))
@@ -119,6 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         panels = plots.overlay_video(large.images[[image] * columns], weighted)
         for one, panel, score, count in zip(row, panels, scores[:, image], counts, strict=True):
             one.imshow(panel)
+            if not maps[0, image].any():  # the decision stands on biases
+                style = {"ha": "center", "fontsize": 8.5, "color": "white"}
+                one.text(0.5, 0.06, "no evidence", transform=one.transAxes, **style)
             one.set(xticks=[], yticks=[])
             one.spines[:].set_visible(False)
             one.set_title(f"{count} off: {score:.2f}", fontsize=8.5)
