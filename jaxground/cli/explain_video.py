@@ -18,8 +18,8 @@ stands, by (contrastive) Excitation Backprop through time. Writes a film of the 
 frames (MP4 where PyAV is there, else an animated PNG), a picture of key frames with the curve of
 the evidence over time and the interval found in it, the raw maps (NPZ) and a record (JSON).
 
-Without CLIP it explains a clip that is drawn on the spot, of which the truth is known; --scene
-draws others.
+Without CLIP it explains a clip that is drawn on the spot, of which the truth is known: one that
+goes well. --scene draws others, and not all of them do.
 """
 
 EPILOG = """\
@@ -61,7 +61,7 @@ def add_command(commands: Any) -> None:
         "--scene",
         type=arguments.natural,
         metavar="N",
-        help="instead of CLIP: the drawn clip with number N, from 0",
+        help="instead of CLIP: the drawn clip with number N, from 0 (default: 7)",
     )
     add(
         "--target",

