@@ -166,7 +166,8 @@ def test_objects_that_cannot_be_used_are_counted(tmp_path):
         ]
     )
     write_coco(tmp_path, content)
-    with pytest.warns(UserWarning, match=r"6 of 9 objects left out; first 'dog' in 'val2017/0.*nan"):
+    message = r"6 of 9 objects left out; first 'dog' in 'val2017/0.*nan"
+    with pytest.warns(UserWarning, match=message):
         (example,) = read_coco(tmp_path).examples
     assert [i.box for i in example.instances][:2] == [(0, 10, 16, 12), (4, 4, 4, 4)]
     assert example.instances[1].mask(example.size).sum() == 1
