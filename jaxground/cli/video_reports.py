@@ -11,7 +11,7 @@ import numpy as np
 from jaxground import __version__, data, plots
 from jaxground.cli import classes, results
 from jaxground.cli.videos import Clip, Found, Setup
-from jaxground.timelines import Track, timeline
+from jaxground.plots import Track, timeline
 
 TOP = 5
 LEAST = 256  # pixels of the longer side of a frame in the film, at least

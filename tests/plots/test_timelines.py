@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxground.timelines import Track, timeline
+from jaxground.plots import Track, timeline
 
 FRAMES = np.full((12, 8, 8, 3), 120, np.uint8)
 

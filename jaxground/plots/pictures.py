@@ -1,8 +1,4 @@
-"""Pictures of maps: what people look at.
-
-Colour means evidence and nothing else: the photograph is shown in dimmed grey below it. Drawn
-with Matplotlib's objects on an Agg canvas, so that no window, display or global state is touched.
-"""
+"""Pictures of maps. Colour means evidence and nothing else: the photograph below it is grey."""
 
 import math
 import os
