@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxground.data.figures import FIGURES
 from jaxground.data.scenes import COLOURS
@@ -116,7 +117,7 @@ class Clips(NamedTuple):
     events: np.ndarray  # int[n], index into the events of the scenes
 
 
-def draw_clips(scenes: MovingScenes, indices: np.typing.ArrayLike, *, seed: int = 0) -> Clips:
+def draw_clips(scenes: MovingScenes, indices: ArrayLike, *, seed: int = 0) -> Clips:
     """Returns the clips with the given indices.
 
     Some 300 clips of 16 x 64 x 64 a second on a CPU core; a clip takes 3 + `objects` bytes a pixel.

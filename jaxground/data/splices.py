@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxground.data.video import uniform_indices
 
@@ -23,8 +24,8 @@ class Splices(NamedTuple):
 
 
 def plan_splices(
-    labels: np.typing.ArrayLike,
-    lengths: np.typing.ArrayLike,
+    labels: ArrayLike,
+    lengths: ArrayLike,
     *,
     count: int,
     length: int = 128,
@@ -93,7 +94,8 @@ def plan_splices(
 
     start = rng.choice(places, count)[:, None]
     time = np.arange(length)
-    part = (time >= start).astype(int) + (time >= start + inside)  # before, in the middle, after
+    begun, over = time >= start, time >= start + inside
+    part = np.where(begun, 1, 0) + np.where(over, 1, 0)  # before, in the middle, after
     clips = np.take_along_axis(sources, part, 1)
     zero = np.zeros_like(start)
     if backgrounds == 2:

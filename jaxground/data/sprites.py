@@ -4,8 +4,11 @@ A thing stands with its centre on a corner of pixels, so that moving it is exact
 is a patch of `2 reach` pixels a side, stamped somewhere else.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 
 from jaxground.data.figures import ANGLES, DIRECTIONS, HOLES, OUTLINES
 from jaxground.data.scenes import COLOURS
@@ -28,7 +31,7 @@ class Numbers:
         dealt, self._rest = self._rest[:, :size], self._rest[:, size:]
         return low + (high - low) * dealt.reshape(len(dealt), *shape)
 
-    def below(self, end: np.typing.ArrayLike, *shape: int) -> np.ndarray:
+    def below(self, end: ArrayLike, *shape: int) -> np.ndarray:
         """Returns whole numbers `[n, *shape]` from 0 to below an end."""
         return np.minimum(np.floor(self.uniform(*shape) * end), np.asarray(end) - 1).astype(int)
 
@@ -65,7 +68,8 @@ def covered(levels: np.ndarray, holes: np.ndarray, radii: np.ndarray) -> np.ndar
 
 def stamp(canvas: np.ndarray, covers: np.ndarray, centres: np.ndarray, number: int):
     """Writes a number where a thing covers a canvas, in place; it may stick out by its reach."""
-    patches = sliding_window_view(canvas, covers.shape[2:], axis=(2, 3), writeable=True)
+    axes: Any = (2, 3)  # the stubs of NumPy 2.1 know no tuple
+    patches = sliding_window_view(canvas, covers.shape[2:], axis=axes, writeable=True)
     clip, time = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
     where = clip, time, centres[..., 0], centres[..., 1]
     patches[where] = np.where(covers, np.uint8(number), patches[where])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxground.data.films import VideoError, count_packets, decode_film
 from jaxground.data.images import SUFFIXES, ImageError, decode_image, read_animation, read_image
@@ -130,9 +131,9 @@ def decode_frames(contents: Iterable[bytes | np.ndarray], name: str) -> np.ndarr
 
 
 def uniform_indices(
-    total: np.typing.ArrayLike,
-    count: np.typing.ArrayLike,
-    which: np.typing.ArrayLike | None = None,
+    total: ArrayLike,
+    count: ArrayLike,
+    which: ArrayLike | None = None,
 ) -> np.ndarray:
     """Returns which frames to take, spread evenly over a video: the middles of equal parts.
 
