@@ -4,7 +4,9 @@ import numpy as np
 
 from experiments.compact_vgg.photographs import data_folder
 from jaxground.data.classification import Labelled, open_tfds, read_jpegs, read_tfds, resized
+from jaxground.data.images import ImageError
 
+ARCHIVES = ("cifar10_jpeg", "caltech101_20", "jhmdb12")
 TEST_SHARE = 5  # of caltech101_20, which has no split: every fifth image of a class is a test image
 
 
@@ -20,7 +22,9 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
     """
     size = None if side is None else (side, side)
     path = data_folder() / name / f"{name}.npz"
-    if not path.is_file():
+    if name in ARCHIVES and not path.is_file():
+        raise ImageError(f"{path}: there is no such file: set JAXGROUND_DATA to the data folder")
+    if name not in ARCHIVES:
         images, labels = read_tfds(name, split, size=size)
         return Labelled(images[:limit], labels[:limit])
     with np.load(path) as archive:
@@ -39,6 +43,8 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
 
 def stream(name: str, side: int | None):
     """Returns the training examples of a TFDS data set, and how each is read, for `Streamed`."""
+    if name in ARCHIVES:
+        raise ImageError(f"{name} is no data set of TFDS and fits on the device: do not stream it")
 
     def read(example):
         return resized(example["image"], None if side is None else (side, side)), example["label"]

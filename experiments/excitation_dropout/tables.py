@@ -103,7 +103,8 @@ def table_of_schemes(results, beside: str) -> list[str]:
 
 def table_of_utilisation(results, beside: str) -> list[str]:
     """Returns table 5.3: how the layer is used; the thesis's in brackets."""
-    schemes = [scheme for scheme in NAMES if (scheme, BASE) in results]
+    if not (schemes := [scheme for scheme in NAMES if (scheme, BASE) in results]):
+        return [f"No run of rate {BASE} has ended."]
     published = PUBLISHED["5.3"].get(beside, {})
     neurons = next(iter(results[schemes[0], BASE].values()))["neurons"]
     lines = head(f"of {neurons} neurons (thesis: {published.get('neurons', '-')})", *schemes)

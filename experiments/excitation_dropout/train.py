@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -58,6 +59,37 @@ def list_programs(schemes, rates, seeds, at_once: int) -> list[list[Run]]:
     return programs
 
 
+def count_classes(training, test) -> int:
+    """Returns the number of classes; of a data set that streams past, those of its test images."""
+    known = [part.labels for part in (training, test) if isinstance(part, datasets.Labelled)]
+    return 1 + max(int(labels.max()) for labels in known)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file of which nobody, killed or not, ever sees a part."""
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def claim(output: Path, recipe: Recipe) -> None:
+    """Makes a folder of runs of one recipe.
+
+    Raises:
+      ValueError: It has runs of another recipe, whose checkpoints and results would be mixed in.
+    """
+    path, text = output / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=1)
+    if path.exists():
+        there, here = json.loads(path.read_text()), json.loads(text)
+        names = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
+        if names:
+            changes = ", ".join(f"{n} {there.get(n)} there, {here.get(n)} now" for n in names)
+            raise ValueError(f"{output} has runs of another recipe: {changes}: give another folder")
+    elif jax.process_index() == 0:
+        output.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+
+
 def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) -> None:
     """Trains runs of one scheme as one program, and writes what came of each."""
     folder = output / "+".join(run.name for run in runs)
@@ -65,7 +97,7 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
     if all(path.exists() for path in done):
         return
     training, test = data
-    classes, mesh = int(test.labels.max()) + 1, make_mesh(len(runs), recipe.batch)
+    classes, mesh = count_classes(training, test), make_mesh(len(runs), recipe.batch)
     networks = [nnx.split(make_network(recipe, classes, run.seed)) for run in runs]
     graph, before = networks[0][0], [weights for _, weights in networks]
     optimiser, scheme = make_optimiser(recipe), runs[0].scheme
@@ -102,7 +134,7 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
             named = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in arrays}
             save_file(named, output / f"{run.name}.safetensors")
             text = json.dumps(dataclasses.asdict(run) | {"step": recipe.steps} | result, indent=1)
-            done[index].write_text(text + "\n")
+            write_whole(done[index], text + "\n")
             print(run.name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
 
@@ -128,14 +160,21 @@ def main() -> None:
         "--smoke", action="store_true", help="two steps on a few images, two schemes"
     )
     options = parser.parse_args()
+    if not all(0 < rate < 1 for rate in options.rates):
+        parser.error(f"--rates are probabilities of keeping a neuron, in (0, 1): {options.rates}")
+    for name in ("at_once", "steps", "dispatch"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value}: it is at least 1")
     join(options.coordinator, options.processes, options.process)
     recipe = RECIPES[options.recipe]
     changes = {"steps": options.steps, "start": options.start}
     if options.smoke:
         changes |= {"steps": 2, "images": 40, "batch": 8, "every": 1, "width": recipe.width / 4}
     recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "recipe.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1))
+    try:
+        claim(options.output, recipe)
+    except ValueError as error:
+        parser.error(str(error))
     limit = 40 if options.smoke else None
     test = datasets.load(recipe.dataset, "test", side=recipe.stored, limit=limit)
     if options.stream:
