@@ -1,5 +1,6 @@
 """Training: many steps to a dispatch, several runs to a program, resumable at any moment."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.training import checkpoints
 from experiments.training.placement import place
-from experiments.training.records import Records
+from experiments.training.records import Records, held
 
 STEPS = 0  # folded into a run's key; `sources.ORDER` is the order of its images
 
@@ -89,13 +90,20 @@ def train(
       evaluate: What is recorded at each checkpoint, by name, for each run; the same values in
         every process.
       tensorboard: Whether to write its events too (needs `tensorboardX`).
+
+    Raises:
+      RuntimeError: Another program is training in `folder`.
     """
-    with checkpoints.open_checkpoints(folder / "checkpoints") as manager:
+    first = jax.process_index() == 0
+    with (
+        held(folder) if first else contextlib.nullcontext(),
+        checkpoints.open_checkpoints(folder / "checkpoints") as manager,
+    ):
         at, found = 0, checkpoints.restore(manager, state)
         if found is not None:
             at, state, position = found
             source.restore(position)
-        first, since, began = jax.process_index() == 0, [], time.monotonic()
+        since, began = [], time.monotonic()
         with Records(folder, after=at, tensorboard=tensorboard, write=first) as records:
             while at < steps:
                 count = min(dispatch, every - at % every, steps - at)

@@ -1,5 +1,7 @@
 """What training measured: JSON lines, and events for TensorBoard."""
 
+import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -61,3 +63,22 @@ def read_records(path: Path) -> list[dict]:
         if line.endswith("\n"):
             records.append(json.loads(line))
     return records
+
+
+@contextlib.contextmanager
+def held(folder: Path):
+    """Holds a folder for this program: a second one would write over its checkpoints.
+
+    Raises:
+      RuntimeError: Another program holds it. A program that ended or was killed holds nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"{folder}: another program is training there") from error
+        yield
+    finally:
+        os.close(opened)

@@ -81,10 +81,17 @@ class Streamed:
           seed: Of the order, another in each epoch.
           mesh: From `make_mesh`.
           threads: That read ahead.
+
+        Raises:
+          ValueError: Several processes, and not all of them share each batch.
         """
         import grain
 
-        shards = jax.process_count()
+        if (shards := jax.process_count()) > 1 and mesh.shape["run"] > 1:
+            raise ValueError(
+                "several processes stream one run at a time, each its share of every batch: got "
+                f"{mesh.shape['run']} runs apart; --at-once 1"
+            )
         images = grain.MapDataset.source(examples).shuffle(seed=seed).repeat()
         images = images[jax.process_index() :: shards].map(read).batch(batch // shards)
         ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

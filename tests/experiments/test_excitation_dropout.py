@@ -18,6 +18,7 @@ from experiments.training import loop
 from experiments.training.placement import make_mesh
 from experiments.training.sources import Resident
 from jaxground import dropout, models
+from jaxground.data.images import ImageError
 
 TINY = dataclasses.replace(RECIPES["reduced"], width=1 / 32, side=8, batch=8, steps=8)
 CLASSES = 3
@@ -197,6 +198,60 @@ def test_training_script_and_tables_run_and_a_second_call_has_nothing_to_do(
     tables.main()
     printed = capsys.readouterr().out
     assert "| 81.94 |" in printed and "1325" in printed and "neurons on" in printed
+
+
+def test_a_folder_holds_runs_of_one_recipe(tmp_path):
+    folder = tmp_path / "runs" / "tiny"
+    train.claim(folder, TINY)
+    before = (folder / "recipe.json").read_text()
+    train.claim(folder, TINY)
+    for change in ({"steps": 9}, {"learning_rate": 1e-2}):
+        with pytest.raises(
+            ValueError, match=r"runs of another recipe: (steps 8|learning_rate 0.001) there"
+        ):
+            train.claim(folder, dataclasses.replace(TINY, **change))
+    assert (folder / "recipe.json").read_text() == before
+    assert trained.read_recipe(folder).steps == TINY.steps
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--rates", "0.5", "1.5"], "in (0, 1)"),
+        (["--at-once", "0"], "--at-once 0"),
+        (["--steps", "0"], "--steps 0"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(
+    tmp_path, monkeypatch, capsys, wrong, said
+):
+    monkeypatch.setattr(sys, "argv", ["train", "--output", str(tmp_path / "runs"), *wrong])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_classes_are_those_of_all_images():
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    many, few = (datasets.Labelled(images, np.array(labels)) for labels in ([0, 9], [0, 4]))
+    assert train.count_classes(many, few) == train.count_classes(few, many) == 10
+    assert train.count_classes(([], None), few) == 5  # a stream
+
+
+def test_absent_archives_are_not_looked_for_at_tfds(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGROUND_DATA", str(tmp_path))
+    with pytest.raises(ImageError, match=r"cifar10_jpeg.npz: there is no such file: set JAXGROUND"):
+        datasets.load("cifar10_jpeg", "train")
+    with pytest.raises(ImageError, match="do not stream it"):
+        datasets.stream("cifar10_jpeg", None)
+
+
+def test_tables_of_other_rates_alone(tmp_path, monkeypatch, capsys):
+    result = {"scheme": "excitation", "rate": 0.75, "seed": 0, "accuracy": 0.5}
+    (tmp_path / "excitation-0.75-0.json").write_text(json.dumps(result))
+    monkeypatch.setattr(sys, "argv", ["tables", str(tmp_path)])
+    tables.main()
+    assert "No run of rate 0.5 has ended." in capsys.readouterr().out
 
 
 def test_intervals_are_students_and_differences_are_paired(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from experiments.training.augmentation import augment, central
 from experiments.training.placement import make_mesh
-from experiments.training.records import Records, read_records
+from experiments.training.records import Records, held, read_records
 from experiments.training.sources import Resident
 from tests.experiments import tiny_training as tiny
 
@@ -166,6 +166,24 @@ def test_records_after_the_checkpoint_and_a_torn_line_are_dropped(tmp_path):
     with Records(tmp_path, after=2, tensorboard=False) as records:
         records.write("a", {"step": 3, "loss": 0.25})
     assert [r["loss"] for r in read_records(path)] == [0.5, 0.5, 0.25]
+
+
+def test_a_folder_is_trained_in_by_one_program_at_a_time(tmp_path):
+    with held(tmp_path), pytest.raises(RuntimeError, match="another program is training there"):
+        tiny.train(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with held(tmp_path):  # free again
+        pass
+
+
+def test_processes_that_do_not_share_each_batch_do_not_stream(monkeypatch):
+    pytest.importorskip("grain")
+    from experiments.training.sources import Streamed
+
+    mesh = make_mesh(2, 4, jax.devices()[:2])
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="2 runs apart"):
+        Streamed(range(10), None, batch=4, seed=0, mesh=mesh)
 
 
 def test_tensorboard_gets_the_events(tmp_path):
