@@ -8,7 +8,7 @@ is read: a jaxpr is rewritten wherever it is found in `params`.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, MethodType
 from typing import Any, NamedTuple
 
 import jax
@@ -271,8 +271,11 @@ def _linked(jaxpr: Any, rules: Rules | Composite, source: Any = None) -> Program
 def rebuilt(f: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a model that is a pytree (NNX, Equinox) as a function that rebuilds it when called.
 
-    State that it touches, such as the counters of random streams, then belongs to the trace.
+    A method of such a model, too. State that it touches, such as the counters of random streams,
+    then belongs to the trace.
     """
+    if isinstance(f, MethodType):
+        f = Partial(f.__func__, f.__self__)
     leaves, tree = jax.tree.flatten(f)
     if jax.tree_util.treedef_is_leaf(tree):
         return f

@@ -230,6 +230,14 @@ def test_other_cells_ground_unmodified(name):
     assert (past > 0.01) if name == "bidirectional" else (past == 0)
 
 
+def test_a_method_of_a_model_is_rebuilt_like_the_model():
+    rngs = nnx.Rngs(1)
+    rnn = nnx.Sequential(CELLS["GRU"](rngs), nnx.Linear(8, CLASSES, rngs=rngs))
+    features = FEATURES.astype(np.float32)
+    for found, expected in zip(masses(rnn.__call__, features), masses(rnn, features), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_what_is_no_cell_is_refused():
     with pytest.raises(ValueError, match="cell must be 'paper' or 'caffe' or a table, got 'torch'"):
         cell_rules("torch", lambda x: x, (FEATURES,))
