@@ -32,7 +32,8 @@ class SpatiotemporalGrounding(NamedTuple):
       signal: `float32[batch, time]`, the sum over each frame's features, that is of its map less
         what the CNN dropped. It sums to one over time or, if contrastive, to zero.
       kept: `float32[batch]`, how much of the target's mass reached the features before it was
-        normalised over time; 0 where nothing did, and all is zero.
+        normalised over time; 0 where nothing did: what is left is zero or, if contrastive, minus
+        the dual unit's share. Of a signed prior, such as a probability's, sizes count.
     """
 
     maps: Array
@@ -139,7 +140,8 @@ def spatiotemporal_grounding(
         score=score,
     )
     within = tuple(range(3, masses.ndim))  # masses are [1 or 2, batch, k, time, ...]
-    totals = masses.sum(within, keepdims=True)
+    # Sizes: a prior of a score other than the logit is signed, and its mass may sum to zero.
+    totals = jnp.abs(masses).sum(within, keepdims=True)
     normalised = divide(masses, jnp.broadcast_to(totals, masses.shape))
     difference = normalised[0] - normalised[1] if contrastive else normalised[0]
     found = SpatiotemporalGrounding(

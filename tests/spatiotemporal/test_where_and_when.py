@@ -164,6 +164,14 @@ def test_mass_is_linear_in_the_prior():
     np.testing.assert_allclose(masses[:, 2], combined, atol=1e-4)
 
 
+def test_a_probability_whose_prior_sums_to_zero_is_normalised():
+    one = compiled(score="probability")(jnp.float32(VIDEO), TARGETS, step=STEPS)
+    other = compiled(score="log_probability")(jnp.float32(VIDEO), TARGETS, step=STEPS)
+    same(one[:2], other[:2], atol=1e-5)  # the priors differ by a factor
+    assert np.abs(one.signal).sum(-1).max() < 2 + 1e-5
+    assert (one.kept > 0).all()
+
+
 def test_under_vmap_and_over_devices(found):
     video = jnp.float32(VIDEO)
     one = jax.jit(jax.vmap(lambda v, t: ground(v[None], t[None], step=STEPS)))(video, TARGETS)
