@@ -74,7 +74,8 @@ def timeline(
                 "[time, height, width, 3] and [time]"
             )
     height, width = tracks[0].frames.shape[1:3]
-    shown = FRAME, FRAME * height / width  # width and height of a key frame
+    tall = min(FRAME * height / width, 2 * FRAME)  # or a thin frame would make a sheet of metres
+    shown = tall * width / height, tall  # width and height of a key frame
     block = TITLE + shown[1] + 0.1 + CURVE + 0.45
     size = LEFT + KEY_FRAMES * (FRAME + GAP) + 0.15, len(tracks) * block
     sheet = Figure(figsize=size, facecolor="white")

@@ -47,3 +47,8 @@ def test_frames_and_signal_of_other_lengths_are_refused():
         draw(Track("dives", FRAMES, np.zeros(11), (0, 0)))
     with pytest.raises(ValueError, match="no track"):
         draw()
+
+
+def test_frames_of_one_column_make_no_sheet_of_metres():
+    thin = np.full((2, 384, 1, 3), 120, np.uint8)
+    assert draw(Track("thin", thin, [-1.0, 1.0], (1, 2))).shape[0] < 1000
