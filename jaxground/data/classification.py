@@ -2,6 +2,8 @@
 
 import io
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -55,11 +57,11 @@ def read_jpegs(
 
     prefix = f"{split}_" if split else ""
     try:
-        with np.load(path) as archive:
+        with open(path, "rb") as opened, np.load(opened) as archive:
             jpeg, offsets = archive[f"{prefix}jpeg"], archive[f"{prefix}offsets"]
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file") from error
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ImageError(
             f"{path}: no archive with arrays '{prefix}jpeg' and '{prefix}offsets': {error}"
         ) from error
@@ -145,6 +147,8 @@ def open_tfds(
             f"{where} has no {name} that TFDS has prepared: "
             f"tfds build --file_format=array_record {name}"
         ) from error
+    except (KeyError, ValueError) as error:  # half prepared, or asked for what it has not
+        raise ImageError(f"{name} of TFDS has no {split!r}: {error}") from error
 
 
 def resized(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:

@@ -48,6 +48,9 @@ def test_what_is_wrong_with_an_archive_is_said(tmp_path):
     (tmp_path / "b.npz").write_bytes(b"PK torn")
     with pytest.raises(ImageError, match="no archive with arrays"):
         read_jpegs(tmp_path / "b.npz")
+    (tmp_path / "b.npz").write_bytes(path.read_bytes()[:-40])  # half a download
+    with pytest.raises(ImageError, match="no archive with arrays"):
+        read_jpegs(tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", jpeg=np.array([print], object), offsets=[0, 1])
     with pytest.raises(ImageError, match="pickle"):  # which could run code
         read_jpegs(tmp_path / "c.npz")
@@ -84,3 +87,5 @@ def test_a_data_set_prepared_by_tfds(tmp_path):
     np.testing.assert_array_equal(images[:, 1, 1, 1], 50 * labels)
     with pytest.raises(ImageError, match="photographs of 3 sizes make no array"):
         read_tfds("jaxground_shades", "test", folder=tmp_path)
+    with pytest.raises(ImageError, match="has no 'train'"):
+        read_tfds("jaxground_shades", "train", folder=tmp_path)
