@@ -107,6 +107,8 @@ def _target(setup: Setup, clip: Clip, found: Found, i: int) -> dict[str, Any]:
     start, end = (int(n) for n in found.windows[i])
     if start < end:
         entry["interval"] = [clip.first + clip.every * n for n in (start, end)]
+    elif found.maps.shape[1] == 1:
+        entry["note"] = "one frame: nothing to compare in time"
     else:
         entry["note"] = "no frame stands out"
     frame, *place = found.peaks[i]

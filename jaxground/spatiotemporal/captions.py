@@ -164,7 +164,7 @@ def check_words(words: ArrayLike, batch: int) -> Array | np.ndarray:
 def _phrases(ask: Asked | None, length: int) -> list[tuple[int, ...]]:
     if ask is None:
         return [(place,) for place in range(length)]
-    phrases = [tuple(p) if isinstance(p, Sequence) else (int(p),) for p in ask]
+    phrases = [tuple(np.atleast_1d(p).tolist()) for p in ask]
     if not phrases or not all(phrases):
         raise ValueError(f"ask names no word: {ask!r}")
     outside = sorted({p for phrase in phrases for p in phrase if not 0 <= p < length})

@@ -189,7 +189,7 @@ def through_time(
         outputs = network(*inputs)
         fits = isinstance(outputs, jax.Array) and outputs.ndim in (2, 3) and len(outputs) == batch
         if not fits or not jnp.issubdtype(outputs.dtype, jnp.floating):
-            found = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", outputs)
+            found = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", outputs)
             raise ValueError(
                 f"rnn must return float logits [{batch}, steps, classes] or [{batch}, classes], "
                 f"got {found}"

@@ -160,7 +160,7 @@ def through_frames(
 def _check_features(features: Array, activations: Array, frames: int, at: str | None) -> None:
     is_array = isinstance(features, jax.Array) and features.ndim > 1
     if not is_array or len(features) != frames or not jnp.issubdtype(features.dtype, jnp.floating):
-        found = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", features)
+        found = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", features)
         raise ValueError(f"cnn must return floats [{frames}, ...], one row per frame, got {found}")
     if activations.ndim != 4:
         raise ValueError(

@@ -235,6 +235,7 @@ BAD = {
     ),
     "a tap": ({"at": "conv9"}, KeyError, "'conv', 'scaled'"),
     "logits": ({"rnn": lambda x: x[:, 0, 0]}, ValueError, "rnn must return float logits"),
+    "two things": ({"rnn": lambda x: (x, 1)}, ValueError, "rnn must return float logits"),
     "features": ({"cnn": lambda x: x.sum(), "at": None}, ValueError, "one row per frame"),
     "a batch of none": ({"batch_size": 0}, ValueError, "at least one image makes a pass"),
 }  # fmt: skip
