@@ -86,7 +86,7 @@ def test_words_before_take_their_share():
 
 def test_phrases_are_the_means_of_their_words():
     every = grounded("mean pool")
-    phrases = grounded("mean pool", ask=(np.array([0, 2]), 1))
+    phrases = grounded("mean pool", ask=((0, 2), 1))
     for found, words in zip(phrases, every, strict=True):
         np.testing.assert_allclose(found[:, 0], (words[:, 0] + words[:, 2]) / 2, atol=1e-6)
         np.testing.assert_allclose(found[:, 1], words[:, 1], atol=1e-6)
