@@ -1,7 +1,18 @@
-"""What stands on a command line, from text to values."""
+"""What stands on a command line: options that commands share, and from text to values."""
 
 import argparse
 import re
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Adds `--target`, which gathers what is typed in a list."""
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="class to explain, by name or index; may be repeated (default: the top prediction)",
+    )
 
 
 def positive(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,21 @@ def label(index: int, names: Sequence[str]) -> str:
       ('dog', 'class 7')
     """
     return shorten(names[index]) if names else f"class {index}"
+
+
+def described(index: int, names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
+    """Returns how a record names a class: index, name, label and probability.
+
+    Example:
+      >>> described(1, ("cat", "dog"), np.array([0.25, 0.75]))["label"]
+      'dog'
+    """
+    return {
+        "index": index,
+        "name": names[index] if names else None,
+        "label": label(index, names),
+        "probability": float(probabilities[index]),
+    }
 
 
 def _nearest(text: str, names: Sequence[str]) -> str:

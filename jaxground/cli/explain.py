@@ -58,13 +58,7 @@ def add_command(commands: Any) -> None:
     )
     add = parser.add_argument
     add("photos", nargs="*", type=Path, metavar="PHOTO", help="photographs and folders of them")
-    add(
-        "--target",
-        action="append",
-        default=[],
-        metavar="CLASS",
-        help="class to explain, by name or index; may be repeated (default: the top prediction)",
-    )
+    arguments.add_targets(parser)
     add(
         "--method",
         choices=METHODS,

@@ -63,13 +63,7 @@ def add_command(commands: Any) -> None:
         metavar="N",
         help="instead of CLIP: the drawn clip with number N, from 0 (default: 7)",
     )
-    add(
-        "--target",
-        action="append",
-        default=[],
-        metavar="CLASS",
-        help="class to explain, by name or index; may be repeated (default: the top prediction)",
-    )
+    arguments.add_targets(parser)
     add("--no-contrast", action="store_true", help="EB-R, all evidence, instead of cEB-R")
     add("--model", metavar="NAME", help="network, see --list-models (default: compact_lrcn)")
     add("--weights", metavar="FILE", help="its weights: a file or a hub name")

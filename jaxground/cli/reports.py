@@ -81,7 +81,7 @@ def record(setup: Setup, photo: Photograph, found: Explanation) -> dict[str, Any
             "smoothed": is_smoothed(setup.method, setup.at),
             "box_rule": {"rule": "mean", "threshold": METHODS[setup.method].threshold},
         },
-        "top": [_class(int(index), names, found) for index in best],
+        "top": [classes.described(int(index), names, found.probabilities) for index in best],
         "targets": [_target(setup, photo, found, i) for i in range(len(setup.targets))],
         "versions": {
             "jaxground": __version__,
@@ -95,7 +95,7 @@ def _target(setup: Setup, photo: Photograph, found: Explanation, i: int) -> dict
     index = int(found.targets[i])
     entry = {
         "asked": setup.targets[i].asked,
-        **_class(index, setup.model.card.class_names, found),
+        **classes.described(index, setup.model.card.class_names, found.probabilities),
         "peak": None,
         "box": None,
         "mass": float(found.maps[i].sum()) if METHODS[setup.method].conserves else None,
@@ -114,15 +114,6 @@ def _target(setup: Setup, photo: Photograph, found: Explanation, i: int) -> dict
         int(-(-y1 // rows)),
     ]
     return entry
-
-
-def _class(index: int, names: tuple[str, ...], found: Explanation) -> dict[str, Any]:
-    return {
-        "index": index,
-        "name": names[index] if names else None,
-        "label": classes.label(index, names),
-        "probability": float(found.probabilities[index]),
-    }
 
 
 def _title(target: dict[str, Any]) -> str:

@@ -85,7 +85,7 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
         "settings": dict(setup.settings),
         "weights": setup.weights,
         "map": {"height": found.maps.shape[2], "width": found.maps.shape[3]},
-        "top": [_class(int(index), names, found) for index in best],
+        "top": [classes.described(int(index), names, found.probabilities) for index in best],
         "targets": [_target(setup, clip, found, i) for i in range(len(setup.targets))],
         "versions": {
             "jaxground": __version__,
@@ -96,9 +96,10 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
 
 
 def _target(setup: Setup, clip: Clip, found: Found, i: int) -> dict[str, Any]:
+    index = int(found.targets[i])
     entry = {
         "asked": setup.targets[i].asked,
-        **_class(int(found.targets[i]), setup.model.card.class_names, found),
+        **classes.described(index, setup.model.card.class_names, found.probabilities),
         "interval": None,
         "peak": None,
     }
@@ -115,15 +116,6 @@ def _target(setup: Setup, clip: Clip, found: Found, i: int) -> dict[str, Any]:
     row, column = (np.array(place) + 0.5) / found.maps.shape[2:] * clip.size
     entry["peak"] = {"frame": clip.first + clip.every * int(frame), "xy": [int(column), int(row)]}
     return entry
-
-
-def _class(index: int, names: tuple[str, ...], found: Found) -> dict[str, Any]:
-    return {
-        "index": index,
-        "name": names[index] if names else None,
-        "label": classes.label(index, names),
-        "probability": float(found.probabilities[index]),
-    }
 
 
 def _title(target: dict[str, Any]) -> str:
