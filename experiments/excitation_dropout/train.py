@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -25,13 +24,15 @@ from safetensors.numpy import save_file
 from experiments.excitation_dropout import datasets
 from experiments.excitation_dropout.recipes import RECIPES, Recipe, make_network, make_optimiser
 from experiments.excitation_dropout.steps import SCHEMES, make_evaluation, make_step
+from experiments.excitation_dropout.tables import BASE
 from experiments.training import loop
 from experiments.training.placement import gather, join, make_mesh
+from experiments.training.records import claim, write_whole
 from experiments.training.sources import Resident, Streamed
 from jaxground.metrics import filter_change
 
 WATCHED = 2000  # test images measured while training; all of them at its end
-NEEDS_NO_RATE = ("none", "standout")
+NEEDS_NO_RATE = ("none", "standout")  # named after `BASE`, where the tables look for them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +54,36 @@ def list_programs(schemes, rates, seeds, at_once: int) -> list[list[Run]]:
     programs = []
     for first in range(0, len(seeds), at_once):
         for scheme in schemes:
-            of_scheme = rates[:1] if scheme in NEEDS_NO_RATE else rates
+            of_scheme = [BASE] if scheme in NEEDS_NO_RATE else rates
             runs = [Run(scheme, r, s) for r in of_scheme for s in seeds[first : first + at_once]]
             programs += [runs[i : i + at_once] for i in range(0, len(runs), at_once)]
     return programs
+
+
+def go_on(programs: list[list[Run]], output: Path) -> list[list[Run]]:
+    """Returns the programs that are left: those begun as they were begun, without finished runs.
+
+    A checkpoint is of all runs of a program: with others beside them they would begin again.
+
+    Raises:
+      ValueError: Others that were not asked for were begun with them.
+    """
+    asked = {run.name: run for runs in programs for run in runs}
+    unfinished = [name for name in asked if not (output / f"{name}.json").exists()]
+    begun, left = [], set(unfinished)
+    saved = [path for path in output.glob("*/checkpoints/*") if path.name.isdigit()]
+    for folder in sorted({path.parents[1] for path in saved}, key=lambda path: -len(path.name)):
+        if left.isdisjoint(names := folder.name.split("+")):
+            continue
+        if unknown := [name for name in names if name not in asked]:
+            raise ValueError(
+                f"{folder} was begun with {', '.join(unknown)} in the same program: ask for these "
+                f"too, or delete it to begin {', '.join(n for n in names if n in asked)} again"
+            )
+        begun.append([asked[name] for name in names])
+        left -= set(names)
+    rest = [[run for run in runs if run.name in left] for runs in programs]
+    return begun + [runs for runs in rest if runs]
 
 
 def count_classes(training, test) -> int:
@@ -65,37 +92,9 @@ def count_classes(training, test) -> int:
     return 1 + max(int(labels.max()) for labels in known)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file of which nobody, killed or not, ever sees a part."""
-    beside = path.with_suffix(".part")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
-def claim(output: Path, recipe: Recipe) -> None:
-    """Makes a folder of runs of one recipe.
-
-    Raises:
-      ValueError: It has runs of another recipe, whose checkpoints and results would be mixed in.
-    """
-    path, text = output / "recipe.json", json.dumps(dataclasses.asdict(recipe), indent=1)
-    if path.exists():
-        there, here = json.loads(path.read_text()), json.loads(text)
-        names = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
-        if names:
-            changes = ", ".join(f"{n} {there.get(n)} there, {here.get(n)} now" for n in names)
-            raise ValueError(f"{output} has runs of another recipe: {changes}: give another folder")
-    elif jax.process_index() == 0:
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
-
-
 def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) -> None:
     """Trains runs of one scheme as one program, and writes what came of each."""
     folder = output / "+".join(run.name for run in runs)
-    done = [output / f"{run.name}.json" for run in runs]
-    if all(path.exists() for path in done):
-        return
     training, test = data
     classes, mesh = count_classes(training, test), make_mesh(len(runs), recipe.batch)
     networks = [nnx.split(make_network(recipe, classes, run.seed)) for run in runs]
@@ -104,7 +103,7 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
     seeds = [run.seed for run in runs]
     rates = [np.float32(run.rate) for run in runs]
     if options.stream:
-        source = Streamed(*training, batch=recipe.batch, seed=seeds[0], mesh=mesh)
+        source = Streamed(*training, batch=recipe.batch, seed=seeds, mesh=mesh)
     else:
         source = Resident(*training, batch=recipe.batch, seeds=seeds, mesh=mesh)
     program = loop.make_program(make_step(graph, recipe, scheme, optimiser), source, mesh)
@@ -134,7 +133,7 @@ def train_program(recipe: Recipe, runs: list[Run], output: Path, data, options) 
             named = {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in arrays}
             save_file(named, output / f"{run.name}.safetensors")
             text = json.dumps(dataclasses.asdict(run) | {"step": recipe.steps} | result, indent=1)
-            write_whole(done[index], text + "\n")
+            write_whole(output / f"{run.name}.json", text + "\n")
             print(run.name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
 
@@ -142,7 +141,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="reduced", choices=RECIPES)
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, help="all by default")
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.5])
+    parser.add_argument(
+        "--rates", nargs="+", type=float, default=[BASE],
+        help=f"probabilities of keeping; {' and '.join(NEEDS_NO_RATE)} have none: named {BASE}",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, help="0 1 2 by default")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--start", help="weights to fine-tune, a file or a name")
@@ -162,6 +164,12 @@ def main() -> None:
     options = parser.parse_args()
     if not all(0 < rate < 1 for rate in options.rates):
         parser.error(f"--rates are probabilities of keeping a neuron, in (0, 1): {options.rates}")
+    for name in ("schemes", "rates", "seeds"):
+        values = getattr(options, name) or []
+        if twice := sorted({value for value in values if values.count(value) > 1}):
+            parser.error(f"--{name} {' '.join(map(str, twice))}: given twice")
+    if min(options.seeds or [0]) < 0:
+        parser.error(f"--seeds {min(options.seeds)}: a seed is zero or more")
     for name in ("at_once", "steps", "dispatch"):
         if (value := getattr(options, name)) is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value}: it is at least 1")
@@ -171,10 +179,16 @@ def main() -> None:
     if options.smoke:
         changes |= {"steps": 2, "images": 40, "batch": 8, "every": 1, "width": recipe.width / 4}
     recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    schemes = options.schemes or (["standard", "excitation"] if options.smoke else list(SCHEMES))
+    seeds = options.seeds or ([0] if options.smoke else [0, 1, 2])
     try:
-        claim(options.output, recipe)
+        claim(options.output, dataclasses.asdict(recipe))
+        programs = list_programs(schemes, options.rates, seeds, options.at_once)
+        programs = go_on(programs, options.output)
     except ValueError as error:
         parser.error(str(error))
+    if not programs:
+        return
     limit = 40 if options.smoke else None
     test = datasets.load(recipe.dataset, "test", side=recipe.stored, limit=limit)
     if options.stream:
@@ -182,9 +196,6 @@ def main() -> None:
     else:
         limit = recipe.images
         training = datasets.load(recipe.dataset, "train", side=recipe.stored, limit=limit)
-    schemes = options.schemes or (["standard", "excitation"] if options.smoke else list(SCHEMES))
-    seeds = options.seeds or ([0] if options.smoke else [0, 1, 2])
-    programs = list_programs(schemes, options.rates, seeds, options.at_once)
     for runs in programs:
         train_program(recipe, runs, options.output, (training, test), options)
 

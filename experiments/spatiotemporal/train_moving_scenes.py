@@ -7,10 +7,12 @@ Clips of seed 1 are drawn once, and turned into 96 others each time that they ar
 transposed, played backwards, colours exchanged, the label with them. The loss is cross-entropy of
 the label at every step from the second frame of the event on: a clip says what happens in it,
 and when that is first to be seen; no loss knows of masks. Held out is seed 0, from which all
-evaluations draw. Stopped at any moment, the same command goes on from its last checkpoint.
+evaluations draw. Stopped at any moment, the same command goes on from its last checkpoint;
+another one is refused its folder.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from experiments.training import loop
 from experiments.training.placement import gather, make_mesh
+from experiments.training.records import claim
 from experiments.training.sources import Resident
 from jaxground.data.moving_scenes import EVENTS, MovingScenes, draw_clips
 from jaxground.models.compact_lrcn import SIDE, CompactLRCN
@@ -179,6 +182,11 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="4 steps on 100 clips")
     options = parser.parse_args()
     count, steps, every = (100, 4, 2) if options.smoke else (options.clips, options.steps, 100)
+    begun = options.start and hashlib.sha256(options.start.read_bytes()).hexdigest()
+    try:
+        claim(options.output, {"clips": count, "steps": steps, "cut": options.cut, "start": begun})
+    except ValueError as error:
+        parser.error(str(error))
 
     weights = unpack(nnx.state(CompactLRCN(len(EVENTS), rngs=nnx.Rngs(0))))
     if options.start:

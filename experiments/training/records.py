@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import jax
+
 
 class Records:
     """Measurements on disk, a line for each; only the first process of a program writes.
@@ -22,9 +24,7 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [r for r in read_records(path) if r["step"] <= after] if path.exists() else []
-        beside = path.with_suffix(".part")
-        beside.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        os.replace(beside, path)
+        write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = path.open("a")
 
     def write(self, name: str, record: dict) -> None:
@@ -63,6 +63,31 @@ def read_records(path: Path) -> list[dict]:
         if line.endswith("\n"):
             records.append(json.loads(line))
     return records
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file of which nobody, killed or not, ever sees a part."""
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def claim(folder: Path, recipe: dict) -> None:
+    """Makes a folder of runs of one recipe: all that a training that goes on must share.
+
+    Raises:
+      ValueError: It has runs of another recipe, whose checkpoints and results would be mixed in.
+    """
+    path, text = folder / "recipe.json", json.dumps(recipe, indent=1)
+    if path.exists():
+        there, here = json.loads(path.read_text()), json.loads(text)
+        names = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
+        if names:
+            changes = ", ".join(f"{n} {there.get(n)} there, {here.get(n)} now" for n in names)
+            raise ValueError(f"{folder} has runs of another recipe: {changes}: give another folder")
+    elif jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from experiments.excitation_dropout.recipes import RECIPES, Recipe, make_network
 from experiments.excitation_dropout.steps import SCHEMES, make_evaluation, make_step, parts
 from experiments.training import loop
 from experiments.training.placement import make_mesh
+from experiments.training.records import claim
 from experiments.training.sources import Resident
 from jaxground import dropout, models
 from jaxground.data.images import ImageError
@@ -202,14 +203,14 @@ def test_training_script_and_tables_run_and_a_second_call_has_nothing_to_do(
 
 def test_a_folder_holds_runs_of_one_recipe(tmp_path):
     folder = tmp_path / "runs" / "tiny"
-    train.claim(folder, TINY)
+    claim(folder, dataclasses.asdict(TINY))
     before = (folder / "recipe.json").read_text()
-    train.claim(folder, TINY)
+    claim(folder, dataclasses.asdict(TINY))
     for change in ({"steps": 9}, {"learning_rate": 1e-2}):
         with pytest.raises(
             ValueError, match=r"runs of another recipe: (steps 8|learning_rate 0.001) there"
         ):
-            train.claim(folder, dataclasses.replace(TINY, **change))
+            claim(folder, dataclasses.asdict(TINY) | change)
     assert (folder / "recipe.json").read_text() == before
     assert trained.read_recipe(folder).steps == TINY.steps
 

@@ -1,11 +1,15 @@
 """What the training on moving scenes does to a clip, it does to the label and the times, too."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 
+from experiments.spatiotemporal import train_moving_scenes
 from experiments.spatiotemporal.moving_scenes import interval
 from experiments.spatiotemporal.train_moving_scenes import change, cut
+from experiments.training.records import claim
 from jaxground.data.moving_scenes import EVENTS, MovingScenes, draw_clips
 
 SCENES = MovingScenes(objects=(1, 1), distractors=(0, 0))
@@ -57,3 +61,13 @@ def test_cuts_leave_the_event_and_the_frame_before_it(actors):
 def test_an_interval_is_that_of_a_mean():
     mean, low, high = interval(np.array([0.0, 1.0, np.nan] * 100), np.random.default_rng(0))
     assert mean == 50 and low == pytest.approx(43, abs=1.5) and high == pytest.approx(57, abs=1.5)
+
+
+def test_a_folder_begun_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
+    claim(tmp_path, {"clips": 4000, "steps": 1500, "cut": False, "start": None})
+    given = ["train", "--output", str(tmp_path), "--clips", "4000", "--steps", "1500", "--cut"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit):
+        train_moving_scenes.main()
+    assert "cut False there, True now" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
