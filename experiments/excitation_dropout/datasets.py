@@ -1,5 +1,9 @@
 """The data sets of chapter 5, as far as they are here."""
 
+import zlib
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 
 from experiments.compact_vgg.photographs import data_folder
@@ -27,18 +31,31 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
     if name not in ARCHIVES:
         images, labels = read_tfds(name, split, size=size)
         return Labelled(images[:limit], labels[:limit])
-    with np.load(path) as archive:
-        if name == "cifar10_jpeg":
-            labels = archive[f"{split}_labels"][:limit].astype(np.int32)
-            return Labelled(read_jpegs(path, split, rows=range(len(labels)), size=size), labels)
-        labels, held_out = archive["labels"], np.arange(len(archive["labels"])) % TEST_SHARE == 0
-        if name == "jhmdb12":
-            frames = (len(archive["offsets"]) - 1) // len(labels)
-            labels, held_out = (np.repeat(x, frames) for x in (labels, archive["is_test"]))
+    if name == "cifar10_jpeg":
+        labels = read_arrays(path, f"{split}_labels")[0][:limit].astype(np.int32)
+        return Labelled(read_jpegs(path, split, rows=range(len(labels)), size=size), labels)
+    if name == "jhmdb12":
+        labels, offsets, is_test = read_arrays(path, "labels", "offsets", "is_test")
+        frames = (len(offsets) - 1) // len(labels)
+        labels, held_out = np.repeat(labels, frames), np.repeat(is_test, frames)
+    else:
+        (labels,) = read_arrays(path, "labels")
+        held_out = np.arange(len(labels)) % TEST_SHARE == 0
     rows = np.flatnonzero(held_out == (split == "test"))
     if limit is not None:
         rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Returns arrays of an archive in the data folder."""
+    try:
+        with path.open("rb") as opened, np.load(opened) as archive:
+            return [archive[name] for name in names]
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise ImageError(
+            f"{path} is torn, or no archive with {', '.join(names)} ({error}): copy it again"
+        ) from error
 
 
 def stream(name: str, side: int | None):

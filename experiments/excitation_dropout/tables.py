@@ -9,6 +9,7 @@ printed by `experiments/bench/dropout.py`.
 
 import argparse
 import json
+import warnings
 from collections import defaultdict
 from pathlib import Path
 
@@ -38,10 +39,18 @@ UTILISATION = {
 
 
 def read_results(folder: Path) -> dict[tuple[str, float], dict[int, dict]]:
-    """Returns the results of a folder of runs: `{(scheme, rate): {seed: metrics}}`."""
+    """Returns the results of a folder of runs: `{(scheme, rate): {seed: metrics}}`.
+
+    One that is torn is left out with a warning.
+    """
     found = defaultdict(dict)
     for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
+        try:
+            result = json.loads(path.read_text())
+        except ValueError as error:
+            again = "delete it, and train.py writes it again from the run's last checkpoint"
+            warnings.warn(f"{path} is left out, it is torn ({error}): {again}", stacklevel=2)
+            continue
         if "scheme" in result:  # not the recipe
             found[result["scheme"], result["rate"]][result["seed"]] = result
     return dict(found)

@@ -93,6 +93,7 @@ def train(
 
     Raises:
       RuntimeError: Another program is training in `folder`.
+      ValueError: Its checkpoint is of another kind of source.
     """
     first = jax.process_index() == 0
     with (
@@ -102,7 +103,13 @@ def train(
         at, found = 0, checkpoints.restore(manager, state)
         if found is not None:
             at, state, position = found
-            source.restore(position)
+            try:
+                source.restore(position)
+            except ValueError as error:
+                raise ValueError(
+                    f"{folder} was begun with images from elsewhere ({error}): go on with those "
+                    "options, or delete it to begin again"
+                ) from error
         since, began = [], time.monotonic()
         with Records(folder, after=at, tensorboard=tensorboard, write=first) as records:
             while at < steps:

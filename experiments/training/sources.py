@@ -6,6 +6,7 @@ A source has `arrays`, given to the training program; `take(n)`, what the next `
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,8 @@ class Resident:
         return {"position": self.position}
 
     def restore(self, state: dict) -> None:
+        if "position" not in state:
+            raise ValueError("what was saved is where a stream stood, not where a resident set did")
         self.position = state["position"]
 
 
@@ -67,18 +70,19 @@ def _rows(seeds, position, *, steps: int, batch: int, total: int):
 
 
 class Streamed:
-    """A data set too large for the device: grain reads ahead; all runs see the same images."""
+    """A data set too large for the device: grain reads ahead."""
 
-    axis = None
-
-    def __init__(self, examples, read, *, batch: int, seed: int, mesh, threads: int = 16):
+    def __init__(
+        self, examples, read, *, batch: int, seed: int | Sequence[int], mesh, threads: int = 16
+    ):
         """Opens the pipeline; each process reads its own share of every batch.
 
         Args:
           examples: Random access, `examples[i]` and `len`: a TFDS data source, a list of files.
           read: From an example to `(image uint8[height, width, 3], label)`.
           batch: Images in a step, over all processes.
-          seed: Of the order, another in each epoch.
+          seed: Of the order, another in each epoch. One for each run: every run has an order of its
+            own, as alone, and each image is read once for every run; a single one: once for all.
           mesh: From `make_mesh`.
           threads: That read ahead.
 
@@ -92,16 +96,26 @@ class Streamed:
                 "several processes stream one run at a time, each its share of every batch: got "
                 f"{mesh.shape['run']} runs apart; --at-once 1"
             )
-        images = grain.MapDataset.source(examples).shuffle(seed=seed).repeat()
-        images = images[jax.process_index() :: shards].map(read).batch(batch // shards)
+        seeds = [seed] if isinstance(seed, int) else list(seed)
+        self.axis = None if isinstance(seed, int) else 0
+        axes = (None, "batch") if isinstance(seed, int) else ("run", None, "batch")
+        self.arrays, self._sharding = (), NamedSharding(mesh, PartitionSpec(*axes))
+        threads = max(1, threads // len(seeds))
         ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-        self.arrays, self._iterator = (), iter(images.to_iter_dataset(ahead))
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, "batch"))
+        self._iterators = []
+        for each in seeds:
+            images = grain.MapDataset.source(examples).shuffle(seed=each).repeat()
+            images = images[jax.process_index() :: shards].map(read).batch(batch // shards)
+            self._iterators.append(iter(images.to_iter_dataset(ahead)))
 
     def take(self, steps: int):
-        """Returns images and labels of the next steps, with leading axes `[steps, batch]`."""
-        batches = [next(self._iterator) for _ in range(steps)]
-        images, labels = (np.stack(parts) for parts in zip(*batches, strict=True))
+        """Returns images and labels of the next steps: `[runs, steps, batch]`, or without runs."""
+        runs = [[next(iterator) for _ in range(steps)] for iterator in self._iterators]
+        images, labels = (
+            np.stack([np.stack([batch[part] for batch in run]) for run in runs]) for part in (0, 1)
+        )
+        if self.axis is None:
+            images, labels = images[0], labels[0]
         return tuple(
             jax.make_array_from_process_local_data(self._sharding, part)
             for part in (images, labels.astype(np.int32))
@@ -112,7 +126,13 @@ class Streamed:
         return batch
 
     def state(self) -> dict:
-        return self._iterator.get_state()
+        return {"streams": [iterator.get_state() for iterator in self._iterators]}
 
     def restore(self, state: dict) -> None:
-        self._iterator.set_state(state)
+        if len(saved := state.get("streams", ())) != len(self._iterators):
+            raise ValueError(
+                f"what was saved is where {len(saved) or 'no'} streams stood, not where "
+                f"{len(self._iterators)} did"
+            )
+        for iterator, each in zip(self._iterators, saved, strict=True):
+            iterator.set_state(each)

@@ -70,7 +70,7 @@ def curriculum_keep_probability(
       decay: :math:`\gamma` per step; 5e-4 is what Excitation Dropout was compared with.
 
     Raises:
-      ValueError: `final` is outside (0, 1).
+      ValueError: `final` is outside (0, 1), or `decay` negative.
 
     Example:
       >>> curriculum_keep_probability(jnp.array([0, 2000, 100_000]))
@@ -80,6 +80,7 @@ def curriculum_keep_probability(
       Morerio et al., Curriculum Dropout, ICCV 2017, equation 2.
     """
     final = check_probability("final", final)
+    check_decay(decay)
     return (1 - final) * jnp.exp(-decay * jnp.asarray(step, jnp.float32)) + final
 
 
@@ -216,3 +217,9 @@ def check_probability(name: str, value: ArrayLike) -> Array:
         if not ((known > 0) & (known < 1)).all():
             raise ValueError(f"{name} must be a probability in (0, 1), got {value}")
     return jnp.asarray(value, jnp.float32)
+
+
+def check_decay(decay: ArrayLike) -> None:
+    """Raises `ValueError` for a decay under which a probability of keeping a neuron would grow."""
+    if not isinstance(decay, Tracer) and not (np.asarray(decay) >= 0).all():
+        raise ValueError(f"decay must be zero or more per step, got {decay}")

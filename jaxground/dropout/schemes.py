@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxground.dropout.keeping import (
     Head,
     Units,
+    check_decay,
     check_probability,
     curriculum_keep_probability,
     excitation_keep,
@@ -99,6 +100,7 @@ class Curriculum:
     def __post_init__(self):
         """Checks the values."""
         check_probability("keep", self.keep)
+        check_decay(self.decay)
 
     def factors(self, key, hidden, *, step=None, **_) -> Array:
         """Returns zero, or one over the step's probability of being kept, for each neuron."""

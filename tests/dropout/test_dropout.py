@@ -301,6 +301,11 @@ def test_bad_input_is_named(hidden):
     def call(head=head, hidden=hidden, labels=LABELS, **options):
         return excitation_dropout(jax.random.key(0), head, hidden, labels, 0.5, **options)
 
+    for decay in (-1e-3, float("nan")):
+        with pytest.raises(ValueError, match=r"decay must be zero or more"):
+            Curriculum(decay=decay)
+        with pytest.raises(ValueError, match=r"decay must be zero or more"):
+            curriculum_keep_probability(3, 0.5, decay)
     with pytest.raises(ValueError, match=r"single neuron to drop"):
         call(lambda h: h * THIRD[:1], hidden[:, :1])
     with pytest.raises(ValueError, match=r"at least two neurons"):

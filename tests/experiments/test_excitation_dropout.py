@@ -170,20 +170,52 @@ def test_programs_list_every_run_once():
     assert len(runs) == len({run.name for run in runs}) == 5 * (2 * (len(SCHEMES) - 2) + 2)
     assert all(len({run.scheme for run in program}) == 1 for program in programs)
     assert max(map(len, programs)) == 2
+    (alone,) = train.list_programs(["standout"], [0.9, 0.75], [0], 1)
+    assert alone[0].name == "standout-0.5-0"  # it has no rate
+
+
+def test_programs_go_on_as_they_were_begun(tmp_path):
+    def begin(*names):
+        (tmp_path / "+".join(names) / "checkpoints" / "8").mkdir(parents=True)
+
+    def names(schemes, seeds, at_once):
+        programs = train.list_programs(schemes, [0.5], seeds, at_once)
+        return [[run.name for run in runs] for runs in train.go_on(programs, tmp_path)]
+
+    begin("none-0.5-0")
+    begin("none-0.5-1", "none-0.5-2")
+    (tmp_path / "none-0.5-0.json").touch()  # finished
+    (tmp_path / "none-0.5-3" / "checkpoints" / "8.orbax-checkpoint-tmp-0").mkdir(parents=True)
+    together, seeds = ["none-0.5-1", "none-0.5-2"], [0, 1, 2, 3, 4]
+    assert names(["none"], seeds, 1) == [together, ["none-0.5-3"], ["none-0.5-4"]]
+    assert names(["none"], seeds, 5) == [together, ["none-0.5-3", "none-0.5-4"]]
+    assert names(["none"], [0], 1) == []
+    with pytest.raises(ValueError, match=r"none-0.5-2 was begun with none-0.5-2 in the same"):
+        names(["none"], [0, 1], 1)
+    begin("none-0.5-1")  # of one run only: the larger program has it
+    assert names(["none"], seeds[:3], 1) == [together]
+    begin("standout-0.5-0", "standout-0.5-1")
+    (tmp_path / "standout-0.5-0.json").touch()  # killed while the results were written
+    assert names(["standout"], [0, 1], 1) == [["standout-0.5-0", "standout-0.5-1"]]
 
 
 def test_training_script_and_tables_run_and_a_second_call_has_nothing_to_do(
     photographs, tmp_path, monkeypatch, capsys
 ):
+    pytest.importorskip("grain")
     images, labels = photographs
 
     def load(name, split, *, side, limit):
         return datasets.Labelled(images[:limit], labels[:limit])
 
+    def stream(name, side):  # figures and `train_tiny` have it on the device
+        return range(len(labels)), lambda row: (images[row], labels[row])
+
     monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setattr(datasets, "stream", stream)
     monkeypatch.setitem(RECIPES, "tiny", dataclasses.replace(TINY, steps=2, every=1))
     command = ["train", "--recipe", "tiny", "--seeds", "0", "1", "--output", str(tmp_path)]
-    command += ["--at-once", "2", "--schemes", "excitation"]
+    command += ["--at-once", "2", "--schemes", "excitation", "--stream"]
     monkeypatch.setattr(sys, "argv", command)
     train.main()
     first = (tmp_path / "excitation-0.5-1.json").read_text()
@@ -199,6 +231,9 @@ def test_training_script_and_tables_run_and_a_second_call_has_nothing_to_do(
     tables.main()
     printed = capsys.readouterr().out
     assert "| 81.94 |" in printed and "1325" in printed and "neurons on" in printed
+    (tmp_path / "excitation-0.5-1.json").write_text(first[:20])
+    with pytest.warns(UserWarning, match=r"excitation-0.5-1.json is left out, it is torn"):
+        assert set(tables.read_results(tmp_path)["excitation", 0.5]) == {0}
 
 
 def test_a_folder_holds_runs_of_one_recipe(tmp_path):
@@ -221,6 +256,8 @@ def test_a_folder_holds_runs_of_one_recipe(tmp_path):
         (["--rates", "0.5", "1.5"], "in (0, 1)"),
         (["--at-once", "0"], "--at-once 0"),
         (["--steps", "0"], "--steps 0"),
+        (["--seeds", "1", "2", "1"], "--seeds 1: given twice"),
+        (["--seeds", "-1"], "--seeds -1"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_written(
@@ -245,6 +282,15 @@ def test_absent_archives_are_not_looked_for_at_tfds(tmp_path, monkeypatch):
         datasets.load("cifar10_jpeg", "train")
     with pytest.raises(ImageError, match="do not stream it"):
         datasets.stream("cifar10_jpeg", None)
+    for name, arrays in (("jhmdb12", {"labels": [0], "offsets": [0, 1]}), ("caltech101_20", {})):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / f"{name}.npz", **arrays)
+        with pytest.raises(ImageError, match=rf"{name}.npz is torn, or no archive with .*labels"):
+            datasets.load(name, "train")
+    archive = tmp_path / "jhmdb12" / "jhmdb12.npz"
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(ImageError, match=r"jhmdb12.npz is torn.*zip.*: copy it again"):
+        datasets.load("jhmdb12", "train")
 
 
 def test_tables_of_other_rates_alone(tmp_path, monkeypatch, capsys):

@@ -110,28 +110,56 @@ def test_every_epoch_shows_each_image_once_in_an_order_of_its_own():
     np.testing.assert_array_equal(source.take(7), rows[:, 2:])
 
 
+def read_number(example):
+    return np.full((2, 2, 3), example, np.uint8), example
+
+
 def test_a_streamed_data_set_goes_on_at_the_same_image():
     pytest.importorskip("grain")
     from experiments.training.sources import Streamed
 
-    def read(example):
-        return np.full((2, 2, 3), example, np.uint8), example
+    mesh = make_mesh(2, 4, jax.devices()[:4])
 
-    def stream():
-        mesh = make_mesh(1, 4, jax.devices()[:2])
-        return Streamed(range(10), read, batch=4, seed=0, mesh=mesh, threads=2)
+    def stream(seed):
+        return Streamed(range(10), read_number, batch=4, seed=seed, mesh=mesh, threads=2)
 
-    source = stream()
+    source = stream([0, 1])
     source.take(2)
     state = json.loads(json.dumps(source.state()))
     images, labels = source.take(3)
-    assert images.shape == (3, 4, 2, 2, 3)
+    assert images.shape == (2, 3, 4, 2, 2, 3) and source.axis == 0
     np.testing.assert_array_equal(images[..., 0, 0, 0], labels)
-    again = stream()
-    first = np.asarray(again.take(5)[1]).reshape(-1)
-    assert sorted(first[:10]) == sorted(first[10:]) == list(range(10))  # two epochs
+    again = stream([0, 1])
+    first = np.asarray(again.take(5)[1]).reshape(2, -1)
+    for epoch in (first[:, :10], first[:, 10:]):
+        np.testing.assert_array_equal(np.sort(epoch), [range(10)] * 2)
+    assert (first[0] != first[1]).any()
     again.restore(state)
     np.testing.assert_array_equal(again.take(3)[1], labels)
+    shared = stream(1)  # the order of a run is its own, among others or alone
+    assert shared.axis is None
+    np.testing.assert_array_equal(np.asarray(shared.take(5)[1]).reshape(-1), first[1])
+    with pytest.raises(ValueError, match="2 streams stood, not where 1 did"):
+        shared.restore(state)
+
+
+def test_training_goes_on_with_the_kind_of_source_that_it_was_begun_with(
+    uninterrupted, monkeypatch
+):
+    pytest.importorskip("grain")
+    from experiments.training.sources import Streamed
+
+    def stream(images, labels, *, seeds, **rest):
+        return Streamed(range(30), read_number, seed=seeds, **rest)
+
+    folder, _ = uninterrupted
+    resident = tiny.Resident
+    monkeypatch.setattr(tiny, "Resident", stream)
+    said = f"{folder.name} was begun .*no streams stood, not where 2 did"
+    with pytest.raises(ValueError, match=said):
+        tiny.train(folder)
+    with pytest.raises(ValueError, match="where a stream stood"):
+        resident.restore(None, {"streams": []})
 
 
 def test_devices_that_cannot_share_a_batch_are_refused():
