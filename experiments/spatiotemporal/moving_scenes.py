@@ -8,9 +8,8 @@ frames of the event, in how many does the map's peak lie on the actor? In time: 
 the signal lie in the event? And how well does the greedy window overlap with it? Intervals are
 bootstrap, 95 %, over clips. Chance is a random pixel of a random frame, and the whole clip.
 
-Signals are sums of maps; that of EB frame by frame is nearly flat by construction, for each frame
-gets a mass of one. Where frames differ, something moves: "frame difference" knows no class, and
-says how hard the clips are.
+Where frames differ, something moves: "frame difference" knows no class, and says how hard the
+clips are.
 """
 
 import argparse
@@ -22,58 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxground import attribution, maps, metrics, models
-from jaxground import spatiotemporal as through
+from experiments.spatiotemporal.explainers import SIGNED, make_explainers
+from experiments.spatiotemporal.intervals import interval, table
+from jaxground import maps, metrics, models
 from jaxground.data.moving_scenes import MovingScenes, draw_clips
 
 SCENES, SEED, BATCH = MovingScenes(), 0, 50
 OUTPUT = Path(__file__).with_name("moving_scenes.json")
 TOLERANCE = 0  # masks are exact
-THRESHOLD = 0.5  # of the probability, above which frames are found
-SIGNED = "cEB-R", "cEB by frame", "probability"  # others are never negative: no interval in them
-
-
-def make_explainers(model, at: str) -> dict:
-    """Returns functions from videos and targets to maps and signals, by name."""
-
-    def recurrent(contrastive: bool, video, targets):
-        found = through.spatiotemporal_grounding(
-            model.features, model.classify, video, targets, contrastive=contrastive, at=at
-        )
-        return found.maps, found.signal
-
-    def summed(explain, video, targets):
-        found = explain(video, targets)
-        return found, found.sum((2, 3))
-
-    def one_frame(frames):
-        return model(frames[:, None])[:, 0]
-
-    def framewise(explainer, tap, video, targets):
-        return through.framewise(explainer)(one_frame, video, targets, at=tap)
-
-    def gradient(video, targets):
-        return through.spatiotemporal_gradient(model.features, model.classify, video, targets)
-
-    def difference(video, targets):
-        return jnp.abs(jnp.diff(video, axis=1, prepend=video[:, :1])).max(-1)
-
-    def probability(video, targets):
-        found = through.class_probability(model(video), targets)
-        return jnp.zeros((*video.shape[:2], 2, 2)), found - THRESHOLD
-
-    frames = functools.partial
-    eb, contrast = attribution.excitation_backprop, attribution.contrastive_excitation_backprop
-    return {
-        "cEB-R": frames(recurrent, True),
-        "EB-R": frames(recurrent, False),
-        "cEB by frame": frames(summed, frames(framewise, contrast, at)),
-        "EB by frame": frames(summed, frames(framewise, eb, at)),
-        "BP-R": frames(summed, gradient),
-        "BP by frame": frames(summed, frames(framewise, attribution.gradient, None)),
-        "probability": probability,
-        "frame difference": frames(summed, difference),
-    }
+COLUMNS = "space", "time", "overlap"
 
 
 def measure(explain, video, targets, masks, times) -> dict:
@@ -91,21 +47,17 @@ def measure(explain, video, targets, masks, times) -> dict:
     }
 
 
-def interval(values: np.ndarray, rng) -> list[float]:
-    """Returns mean, low and high of the bootstrap over clips, in percent."""
-    values = values[~np.isnan(values)]
-    rows = rng.integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(values[rows].mean(1), [0.025, 0.975])
-    return [round(100 * float(each), 1) for each in (values.mean(), low, high)]
-
-
 def measure_all(model, at: str, indices: range, seed: int) -> dict:
     """Returns scores of all explainers, `[mean, low, high]` in percent by name and metric."""
     gathered: dict = {}
     answers, chance, late, times = [], [], [], []
+
+    def classify_frames(frames):
+        return model(frames[:, None])[:, 0]
+
+    explainers = make_explainers(model.features, model.classify, classify_frames, at=at)
     programs = {
-        name: jax.jit(functools.partial(measure, explain))
-        for name, explain in make_explainers(model, at).items()
+        name: jax.jit(functools.partial(measure, explain)) for name, explain in explainers.items()
     }
     classify = jax.jit(lambda video: model(video)[:, -1].argmax(-1))
     for start in range(indices.start, indices.stop, BATCH):
@@ -124,9 +76,8 @@ def measure_all(model, at: str, indices: range, seed: int) -> dict:
             scores = program(video, clips.labels, masks, clips.times)
             for metric, values in scores.items():
                 gathered.setdefault(name, {}).setdefault(metric, []).append(np.asarray(values))
-    rng = np.random.default_rng(0)
     rows = {
-        name: {metric: interval(np.concatenate(v), rng) for metric, v in scores.items()}
+        name: {metric: interval(np.concatenate(v)) for metric, v in scores.items()}
         for name, scores in gathered.items()
     }
     rows["probability"]["space"] = None  # it has no maps
@@ -134,26 +85,12 @@ def measure_all(model, at: str, indices: range, seed: int) -> dict:
         rows[name]["overlap"] = None
     found = metrics.temporal_iou(np.array([[0, SCENES.frames]]), np.concatenate(times))
     expected = {
-        "space": interval(np.concatenate(chance), rng),
-        "overlap": interval(np.asarray(found), rng),
+        "space": interval(np.concatenate(chance)),
+        "overlap": interval(np.asarray(found)),
     }
-    rows["chance"] = expected | {"time": interval(np.concatenate(late), rng)}
+    rows["chance"] = expected | {"time": interval(np.concatenate(late))}
     right = round(100 * float(np.concatenate(answers).mean()), 1)
     return {"tap": at, "clips": len(indices), "accuracy": right, "scores": rows}
-
-
-def table(found: dict) -> str:
-    """Returns the scores as Markdown."""
-
-    def cell(values) -> str:
-        return "" if values is None else "{} ({} to {})".format(*values)
-
-    columns = "space", "time", "overlap"
-    lines = [f"| | {' | '.join(columns)} |", "|---|---|---|---|"]
-    for name, scores in found["scores"].items():
-        lines.append(f"| {name} | {' | '.join(cell(scores[each]) for each in columns)} |")
-    head = f"tap {found['tap']}, {found['clips']} clips, accuracy {found['accuracy']} %"
-    return "\n".join([head, "", *lines])
 
 
 def main() -> None:
@@ -169,7 +106,9 @@ def main() -> None:
     results = []
     for tap in taps:
         results.append(measure_all(model, tap, range(clips), SEED))
-        print(table(results[-1]), flush=True)
+        found = results[-1]
+        print(f"tap {tap}, {found['clips']} clips, accuracy {found['accuracy']} %\n")
+        print(table(found["scores"], COLUMNS), flush=True)
         if not options.smoke:
             OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -12,7 +12,6 @@ another one is refused its folder.
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from experiments.training.records import claim
 from experiments.training.sources import Resident
 from jaxground.data.moving_scenes import EVENTS, MovingScenes, draw_clips
 from jaxground.models.compact_lrcn import SIDE, CompactLRCN
+from jaxground.weights import sha256
 
 SCENES = MovingScenes()
 MEAN, STD = 0.5, 0.25
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="4 steps on 100 clips")
     options = parser.parse_args()
     count, steps, every = (100, 4, 2) if options.smoke else (options.clips, options.steps, 100)
-    begun = options.start and hashlib.sha256(options.start.read_bytes()).hexdigest()
+    begun = options.start and sha256(options.start)
     try:
         claim(options.output, {"clips": count, "steps": steps, "cut": options.cut, "start": begun})
     except ValueError as error:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments.spatiotemporal import train_moving_scenes
-from experiments.spatiotemporal.moving_scenes import interval
 from experiments.spatiotemporal.train_moving_scenes import change, cut
 from experiments.training.records import claim
 from jaxground.data.moving_scenes import EVENTS, MovingScenes, draw_clips
@@ -56,11 +55,6 @@ def test_cuts_leave_the_event_and_the_frame_before_it(actors):
     assert not kept.all()
     for clip, (_, start, end) in zip(kept, labels, strict=True):
         assert clip[start - 1 : end].all()
-
-
-def test_an_interval_is_that_of_a_mean():
-    mean, low, high = interval(np.array([0.0, 1.0, np.nan] * 100), np.random.default_rng(0))
-    assert mean == 50 and low == pytest.approx(43, abs=1.5) and high == pytest.approx(57, abs=1.5)
 
 
 def test_a_folder_begun_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
