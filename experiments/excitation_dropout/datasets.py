@@ -43,7 +43,7 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
         held_out = np.arange(len(labels)) % TEST_SHARE == 0
     rows = np.flatnonzero(held_out == (split == "test"))
     if limit is not None:
-        rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
+        rows = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)]
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
 
 

@@ -76,6 +76,15 @@ def _fine_tuned(network: str, batch: int, steps: int) -> Recipe:
     )  # fmt: skip
 
 
+def _reduced(dataset: str, side: int, steps: int, **changes) -> Recipe:
+    """Returns settings for one core: a quarter of the width, low resolution, few images."""
+    recipe = _of_curriculum(dataset, side=side, stored=side, steps=steps, width=0.25, **changes)
+    decay = 10 / steps  # the rule of thumb of Curriculum Dropout
+    return dataclasses.replace(
+        recipe, images=2000, learning_rate=1e-3, batch=50, every=200, decay=decay
+    )
+
+
 RECIPES = {
     # The authors' optimiser; the normalisation of CIFAR is published nowhere.
     "cifar10_jpeg": Recipe("cifar10_jpeg"),
@@ -87,15 +96,10 @@ RECIPES = {
     "vgg16": _fine_tuned("vgg16", 50, 30_000),
     "vgg19": _fine_tuned("vgg19", 50, 30_000),
     "alexnet": _fine_tuned("alexnet", 128, 5_000),
-    # A quarter of the width, half the resolution, few images: two minutes to a run on one core.
-    "reduced": dataclasses.replace(
-        _of_curriculum(
-            "cifar10_jpeg", side=16, stored=16, width=0.25, images=2000, steps=1600, every=200
-        ),
-        learning_rate=1e-3,
-        batch=50,
-        decay=10 / 1600,  # the rule of thumb of Curriculum Dropout, ten over the steps
-    ),
+    # Minutes to a run on one core.
+    "reduced": _reduced("cifar10_jpeg", 16, 1600),
+    "reduced_caltech101": _reduced("caltech101_20", 24, 1200, threshold=1.25),
+    "reduced_jhmdb12": _reduced("jhmdb12", 24, 1200, threshold=0.15),
 }
 
 
