@@ -44,6 +44,7 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
     rows = np.flatnonzero(held_out == (split == "test"))
     if limit is not None:
         rows = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)]
+    rows = np.random.default_rng(0).permutation(rows)  # by class there: the first are of all here
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
 
 
