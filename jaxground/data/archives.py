@@ -199,9 +199,9 @@ def check_size(height: Any, width: Any, source: str) -> tuple[int, int]:
 def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
     """Returns the examples with the objects that can be used, their boxes clipped to the image.
 
-    Objects whose box is inverted, not finite or outside the image, whose polygons are not finite
-    or no outlines, or whose mask is of another size are left out: the official archives have a
-    few. One warning counts them and describes the first.
+    Objects whose box is inverted, not finite, outside the image or reaches farther beyond it than
+    it is large, whose polygons are not finite or no outlines, or whose mask is of another size are
+    left out: the official archives have a few. One warning counts them and describes the first.
 
     Args:
       examples: As a stranger described them.
@@ -236,6 +236,8 @@ def _fault(instance: Instance, size: tuple[int, int]) -> str | None:
         return f"box {instance.box} is not finite"
     if x1 < x0 or y1 < y0 or x1 <= 0 or y1 <= 0 or x0 >= size[1] or y0 >= size[0]:
         return f"box {instance.box} is outside its image of {size[1]} x {size[0]} or inverted"
+    if x0 < -size[1] or y0 < -size[0] or x1 > 2 * size[1] or y1 > 2 * size[0]:
+        return f"box {instance.box} reaches far beyond its image of {size[1]} x {size[0]}"
     if not all(np.isfinite(polygon).all() for polygon in instance.polygons):
         return "a polygon is not finite"
     try:

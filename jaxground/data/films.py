@@ -5,9 +5,10 @@ themselves: a playlist, which would have it open other files or addresses, is re
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -95,6 +96,19 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def _is_cut_off(file: BinaryIO) -> bool:
+    """Returns whether the boxes of an MP4 (ISO 14496-12) end before that with the index does."""
+    length, at, kinds = file.seek(0, os.SEEK_END), 0, []
+    while at + 8 <= length and b"moov" not in kinds:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if size == 1 and at + 16 <= length:  # the size follows, in 64 bits
+            (size,) = struct.unpack(">Q", file.read(8))
+        kinds.append(kind)
+        at = at + size if size >= 8 else length
+    return kinds[:1] == [b"ftyp"] and (b"moov" not in kinds or at > length)
+
+
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, Any]]:
     """Opens a film and gives its first stream of pictures."""
@@ -108,6 +122,9 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[Any, Any]]:
             ) from error
         if os.fstat(file.fileno()).st_size == 0:
             raise _failure(path, "the file is empty")
+        if _is_cut_off(file):
+            raise _failure(path, "it is an MP4 that is cut off, or was never finished")
+        file.seek(0)
         given: dict[str, Any] = {
             "container_options": {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
         }

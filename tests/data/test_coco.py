@@ -154,11 +154,12 @@ def test_objects_that_cannot_be_used_are_counted(tmp_path):
     nan = float("nan")
     content = coco_file(
         [
-            {"bbox": [-3, 10, 1e9, 5]},  # reaches beyond: cut off
+            {"bbox": [-3, 10, 30, 5]},  # reaches beyond: cut off
             {"bbox": [4, 4, 0, 0]},  # without extent: a point
             {"bbox": [nan, 0, 2, 2]},
             {"bbox": [3, 3, -2, 2]},
             {"bbox": [16, 0, 2, 2]},
+            {"bbox": [0, 0, 1e99, 2]},  # no box of this image
             {"bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 1e300, 3, 2, nan]]},
             {"bbox": [0, 0, 2, 2], "segmentation": {"counts": [1, 2, 3]}},
             {"bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 3, 99] * 500]},  # no outline
@@ -166,7 +167,7 @@ def test_objects_that_cannot_be_used_are_counted(tmp_path):
         ]
     )
     write_coco(tmp_path, content)
-    message = r"6 of 9 objects left out; first 'dog' in 'val2017/0.*nan"
+    message = r"7 of 10 objects left out; first 'dog' in 'val2017/0.*nan"
     with pytest.warns(UserWarning, match=message):
         (example,) = read_coco(tmp_path).examples
     assert [i.box for i in example.instances][:2] == [(0, 10, 16, 12), (4, 4, 4, 4)]

@@ -281,6 +281,12 @@ def test_malformed_boxes(flickr, old, new, message):
         read_flickr30k_entities(flickr)
 
 
+def test_a_box_far_beyond_its_image_is_left_out_with_a_warning(flickr):
+    (flickr / "Annotations" / "17.xml").write_text(XML.replace("<xmax>10<", "<xmax>1e99<"))
+    with pytest.warns(UserWarning, match="objects left out; .* reaches far beyond its image"):
+        read_flickr30k_entities(flickr)
+
+
 def test_incomplete_flickr30k(flickr):
     with pytest.raises(AnnotationError, match=r"lacks val\.txt"):
         read_flickr30k_entities(flickr, "val")
