@@ -56,7 +56,7 @@ def methods(model: models.Network) -> dict[str, Check]:
     return {
         "gradient": Check(attribution.gradient),
         "guided backprop": Check(attribution.guided_backprop),
-        "integrated gradients, 10 steps": Check(at(attribution.integrated_gradients, steps=10)),
+        "integrated gradients, 10 steps": Check(at(attribution.integrated_gradients, steps=10), 4),
         f"EB at {middle}": Check(at(attribution.excitation_backprop, at=middle)),
         f"Grad-CAM at {last}": Check(at(attribution.grad_cam, at=last)),
         "occlusion, 49 squares": Check(at(attribution.occlusion, window=32, stride=32), 4),
@@ -70,7 +70,7 @@ def methods(model: models.Network) -> dict[str, Check]:
         f"guided Grad-CAM at {last}": Check(at(attribution.guided_grad_cam, at=last)),
         "nothing (a constant map)": Check(lambda f, images, targets: jnp.ones(images.shape[:3])),
         "SmoothGrad, 10 samples": Check(
-            at(attribution.smooth_grad(attribution.gradient, samples=10), key=key)
+            at(attribution.smooth_grad(attribution.gradient, samples=10), key=key), 4
         ),
         "RISE, 200 masks": Check(at(attribution.rise, masks=200, key=key), 4),
         f"Score-CAM at {last}": Check(at(attribution.score_cam, at=last), 2),
