@@ -76,13 +76,14 @@ def _fine_tuned(network: str, batch: int, steps: int) -> Recipe:
     )  # fmt: skip
 
 
-def _reduced(dataset: str, side: int, steps: int, **changes) -> Recipe:
+def _reduced(dataset: str, side: int, steps: int, threshold: float = 0.25) -> Recipe:
     """Returns settings for one core: a quarter of the width, low resolution, few images."""
-    recipe = _of_curriculum(dataset, side=side, stored=side, steps=steps, width=0.25, **changes)
-    decay = 10 / steps  # the rule of thumb of Curriculum Dropout
-    return dataclasses.replace(
-        recipe, images=2000, learning_rate=1e-3, batch=50, every=200, decay=decay
+    recipe = _of_curriculum(
+        dataset, side=side, stored=side, steps=steps, width=0.25, threshold=threshold
     )
+    decay = 10 / steps  # the rule of thumb of Curriculum Dropout
+    changes = {"images": 2000, "learning_rate": 1e-3, "batch": 50, "every": steps // 8}
+    return dataclasses.replace(recipe, decay=decay, **changes)
 
 
 RECIPES = {
@@ -98,8 +99,8 @@ RECIPES = {
     "alexnet": _fine_tuned("alexnet", 128, 5_000),
     # Minutes to a run on one core.
     "reduced": _reduced("cifar10_jpeg", 16, 1600),
-    "reduced_caltech101": _reduced("caltech101_20", 24, 1200, threshold=1.25),
-    "reduced_jhmdb12": _reduced("jhmdb12", 24, 1200, threshold=0.15),
+    "reduced_caltech101": _reduced("caltech101_20", 16, 800, threshold=1.25),
+    "reduced_jhmdb12": _reduced("jhmdb12", 16, 800, threshold=0.15),
 }
 
 
