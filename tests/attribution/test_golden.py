@@ -81,10 +81,9 @@ def test_every_map_agrees_in_float64(golden, float64, name):
     _assert_agree(_all(model, images, maps, name), maps)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])  # those that are quick to fill
-def test_every_map_correlates_in_float32(golden, name):
-    model, images, maps = _case(golden, name, jnp.float32)
-    for key, found in _all(model, images, maps, name).items():
+def test_every_map_correlates_in_float32(golden):
+    model, images, maps = _case(golden, "squeezenet1_1", jnp.float32)
+    for key, found in _all(model, images, maps, "squeezenet1_1").items():
         if _scale(maps, key) > 1e3 * np.abs(maps[key]).max():
             continue  # zero but for rounding: SqueezeNet's contrast at its own classifier
         correlation = np.corrcoef(np.ravel(found), maps[key].ravel())[0, 1]
