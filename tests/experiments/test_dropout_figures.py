@@ -13,9 +13,11 @@ from experiments.excitation_dropout import (
     inspection,
     keep_probability,
     switched_off,
+    test_time,
     trained,
     training_curves,
 )
+from jaxground.dropout import excitation_evidence
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,40 @@ def test_compression_goes_from_the_whole_network_to_its_biases(folder, tiny):
     np.testing.assert_allclose(found["random"][-1], biases, rtol=1e-5)
     # Of the order by number the first quarter is shown, the second of whose points is 1/64.
     assert compression_curves.PANELS["number"].shares[1] * neurons == 1
+
+
+def test_a_network_whole_masked_and_without_its_best_neurons(tiny):
+    recipe, network, images, labels = tiny
+
+    class Doubling:
+        def factors(self, key, hidden, *, head, labels):
+            return jnp.full(hidden.shape, 2.0)
+
+    @jax.jit
+    def measured(network, images, labels):
+        share = jnp.float32(2.0)
+        given = network, images, labels, jax.random.key(0), share
+        hidden, head = inspection.read_layer(network, images, recipe, "excitation")
+        best = jax.nn.one_hot(excitation_evidence(head, hidden, labels).argmax(1), hidden.shape[1])
+        found = test_time.measure(*given, recipe=recipe, scheme="excitation", masks=Doubling())
+        return found, [head(hidden), head(2 * hidden), head(hidden * (1 - best))]
+
+    neurons = network.fc1.bias[...].size
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(test_time, "SHARES", np.array([1 / neurons]))  # the best one is off
+        found, (whole, doubled, damaged) = measured(network, images, labels)
+    rows = np.arange(len(labels))
+    for way, logits in (
+        ("whole", whole),
+        ("scaled", doubled),
+        ("masked, true class", doubled),
+        ("masked, answer", doubled),
+        ("best off", damaged),
+    ):
+        right = (logits.argmax(-1) == labels).mean()
+        loss = -np.log(jax.nn.softmax(logits)[rows, labels]).mean()
+        np.testing.assert_allclose(found[way], [right, loss], rtol=1e-5, err_msg=way)
+    assert float(found["share"]) == pytest.approx(2)
 
 
 def test_maps_of_an_intact_network_are_its_own(tiny):
