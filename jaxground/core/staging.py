@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from jaxground.core.program import Program, link
+from jaxground.core.hoisting import hoist
+from jaxground.core.program import link
 from jaxground.core.tables import GRADIENT
 from jaxground.core.transform import evaluate, rebuilt
 
@@ -79,14 +79,12 @@ def _stage(method, f, options, arrays, hoisted) -> _Stage:
     closed, shape = jax.make_jaxpr(lambda *xs: method(f, *xs, **options), return_shape=True)(
         *arrays
     )
-    program = link(closed, GRADIENT)
-    early, late = _split(program)
+    early, weights, late = hoist(link(closed, GRADIENT))
 
     def of_weights(weights):
         return evaluate(early, weights)[0]
 
     # There is a program per shape, mostly with the same early steps: their results are shared.
-    weights = [program.constants[s] for s in early.inputs]
     key = f"{[id(w) for w in weights]} {jax.make_jaxpr(of_weights)(weights)}"
     if key not in hoisted:
         # Now, even when called under `jit`, whose values must not outlive it.
@@ -101,45 +99,3 @@ def _stage(method, f, options, arrays, hoisted) -> _Stage:
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return _Stage(run, residuals)
-
-
-def _split(program: Program) -> tuple[Program, Program]:
-    """Returns the steps that need weights alone, and the rest with what it takes from them.
-
-    A step that enlarges its operands (a bias broadcast over an image) stays with the rest, where
-    it costs nothing: it would be fused. Of early steps that compute the same only one is kept:
-    across the two programs XLA could not see that they, and all that follows from them, agree.
-    """
-    weights = {s for s, c in program.constants.items() if np.ndim(c) > 0}
-    fixed = set(program.constants)
-    kept: dict[int, int] = {}  # the slot that stands for another
-    computed: dict[Any, tuple[int, ...]] = {}
-    for slot, constant in program.constants.items():
-        literal = slot not in weights and not isinstance(constant, jax.Array)
-        value = (np.asarray(constant).item(), program.shapes[slot].dtype) if literal else None
-        same = value or id(constant)
-        kept[slot] = computed.setdefault(same, (slot,))[0]
-    early, late = [], []
-    for step in program.steps:
-        step = step.renamed(kept)
-        size = sum(program.shapes[s].size for s in step.inputs)
-        grown = sum(program.shapes[s].size for s in step.outputs)
-        of_weights = fixed.issuperset(step.inputs) and not weights.isdisjoint(step.inputs)
-        if not of_weights or grown > size:
-            late.append(step)
-            continue
-        same = (step.key, step.inputs, str(step.equation.params))
-        before = computed.setdefault(same, step.outputs)
-        kept.update(zip(step.outputs, before, strict=True))
-        if before is step.outputs:
-            early.append(step)
-            fixed.update(step.outputs)
-            weights.update(step.outputs)
-    outputs = tuple(kept.get(s, s) for s in program.outputs)
-    wanted = {s for step in late for s in step.reads()} | set(outputs)
-    taken = tuple(sorted(wanted & weights))
-    scalars = {s: c for s, c in program.constants.items() if s not in weights}
-    sources = tuple(s for s in program.constants if s in weights and kept[s] == s)
-    ahead = program._replace(inputs=sources, outputs=taken, steps=tuple(early), constants=scalars)
-    inputs = (*taken, *program.inputs)
-    return ahead, Program(inputs, outputs, tuple(late), scalars, program.shapes)

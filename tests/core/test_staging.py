@@ -15,13 +15,13 @@ from jaxground.attribution import (
     grad_cam,
     guided_backprop,
 )
-from jaxground.core import ground, prepare, tap
+from jaxground.core import EXCITATION, alpha_beta, gamma, ground, prepare, tap
 
 W = normal(40, 40)
 
 
-def explain(f, x, prior):
-    return ground(f, x).pull(prior)
+def explain(f, x, prior, **options):
+    return ground(f, x, **options).pull(prior)
 
 
 def wide(x):
@@ -59,6 +59,19 @@ def test_other_methods_may_be_prepared(method, options):
     f, x, targets = zoo.plain(zoo.weights()), zoo.images(), jnp.array([1, 2])
     direct = jax.jit(lambda x, t: method(f, x, t, **options))(x, targets)
     np.testing.assert_allclose(prepare(method, f, **options)(x, targets), direct, atol=1e-6)
+
+
+def recurrent(x):
+    def turn(hidden, row):
+        return jax.nn.relu(hidden @ W + row @ (2 * W) - 0.1), hidden
+
+    last, hidden = lax.scan(turn, 0 * x, jnp.stack([x, 2 * x, x]), reverse=True)
+    return last + hidden.sum(0)
+
+
+def nested(x):
+    step = jax.checkpoint(lambda x: jax.nn.relu(x @ W), prevent_cse=False)
+    return lax.scan(lambda c, _: (recurrent(step(c)), None), x, None, length=2, unroll=2)[0]
 
 
 FUNCTIONS = {
@@ -99,6 +112,50 @@ def test_what_depends_on_weights_alone_is_computed_once():
     for batch in (1, 3, 4):
         prepared(abs(normal(batch, 40)), jnp.ones((batch, 40)))
     assert _matrices() == held  # all shapes share the clipped weights
+
+
+def in_passes(f, x, prior, **options):
+    return lax.map(lambda row: explain(f, *row, **options), (x, prior))
+
+
+@pytest.mark.parametrize("rules", [EXCITATION, gamma(), alpha_beta()], ids=["eb", "gamma", "ab"])
+@pytest.mark.parametrize(
+    "method, f",
+    [(explain, recurrent), (explain, nested), (explain, jax.checkpoint(wide)), (in_passes, nested)],
+    ids=["recurrent", "nested", "checkpoint", "passes"],
+)
+def test_loops_and_regions_read_what_depends_on_weights_alone(method, f, rules):
+    x = abs(normal(2, 40)), jnp.ones((2, 40))
+    assert _of_weight_shape(jax.make_jaxpr(lambda *x: method(f, *x, rules=rules))(*x))
+    assert not _of_weight_shape(jax.make_jaxpr(prepare(method, f, rules=rules))(*x))
+
+
+def test_loops_give_the_same_when_prepared():
+    x, prior = abs(normal(2, 40)), jnp.ones((2, 40))
+    direct = jax.jit(lambda x, prior: in_passes(nested, x, prior))(x, prior)
+    np.testing.assert_array_equal(prepare(in_passes, nested)(x, prior), direct)
+
+
+def test_a_region_stays_rematerialised():
+    x, prior = abs(normal(2, 40)), jnp.ones((2, 40))
+    f = jax.checkpoint(wide)
+    direct = jax.jit(lambda x, prior: explain(f, x, prior)).lower(x, prior).as_text()
+    prepared = prepare(explain, f).lower(x, prior).as_text()
+    assert prepared.count("optimization_barrier") == direct.count("optimization_barrier") == 1
+
+
+def _of_weight_shape(jaxpr):
+    """Returns what computes an array of the shape of the weights, in loops, too."""
+    found = []
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        found += [equation.primitive.name for v in equation.outvars if v.aval.shape == W.shape]
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            found += _of_weight_shape(inner) if _is_jaxpr(inner) else []
+    return found
+
+
+def _is_jaxpr(value):
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
 def _matrices():
