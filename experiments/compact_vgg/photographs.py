@@ -5,12 +5,15 @@ them ships with the package. `OTHER` labels a photograph that shows none of the 
 """
 
 import os
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from jaxground.data.classification import Labelled as Photographs
 from jaxground.data.classification import read_jpegs
+from jaxground.data.images import ImageError
 
 OTHER = 10
 HELD_OUT = 2000  # last CIFAR-10 training images: for choosing taps and sizes, never trained on
@@ -38,11 +41,21 @@ def data_folder() -> Path:
     return Path(os.environ.get("JAXGROUND_DATA", default))
 
 
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Returns arrays of an archive; raises `ImageError` where it is torn or absent."""
+    try:
+        with path.open("rb") as opened, np.load(opened) as archive:
+            return [archive[name] for name in names]
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise ImageError(
+            f"{path} is torn, or no archive with {', '.join(names)} ({error}): copy it again"
+        ) from error
+
+
 def load_cifar10(split: str, limit: int | None = None) -> Photographs:
     """Returns CIFAR-10 (JPEG) `train` or `test`, 32x32; any prefix is class-balanced."""
     path = data_folder() / "cifar10_jpeg" / "cifar10_jpeg.npz"
-    with np.load(path) as archive:
-        labels = archive[f"{split}_labels"][:limit].astype(np.int32)
+    labels = read_arrays(path, f"{split}_labels")[0][:limit].astype(np.int32)
     return Photographs(read_jpegs(path, split, rows=range(len(labels))), labels)
 
 
@@ -52,7 +65,6 @@ def load_tiny_imagenet(split: str) -> Photographs:
     for label, sources in SAME_CLASS.items():
         names[list(sources)] = label
     path = data_folder() / "tiny_imagenet_subset" / "tiny_imagenet.npz"
-    with np.load(path) as archive:
-        sources = archive[f"{split}_labels"].astype(np.int32)
+    sources = read_arrays(path, f"{split}_labels")[0].astype(np.int32)
     chosen = np.flatnonzero(~np.isin(sources, AMBIGUOUS))
     return Photographs(read_jpegs(path, split, rows=chosen), names[sources[chosen]])

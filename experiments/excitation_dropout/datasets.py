@@ -1,12 +1,8 @@
 """The data sets of chapter 5, as far as they are here."""
 
-import zlib
-from pathlib import Path
-from zipfile import BadZipFile
-
 import numpy as np
 
-from experiments.compact_vgg.photographs import data_folder
+from experiments.compact_vgg.photographs import data_folder, read_arrays
 from jaxground.data.classification import Labelled, open_tfds, read_jpegs, read_tfds, resized
 from jaxground.data.images import ImageError
 
@@ -46,17 +42,6 @@ def load(name: str, split: str, *, side: int | None = None, limit: int | None = 
         rows = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)]
     rows = np.random.default_rng(0).permutation(rows)  # by class there: the first are of all here
     return Labelled(read_jpegs(path, rows=rows, size=size), labels[rows].astype(np.int32))
-
-
-def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Returns arrays of an archive in the data folder."""
-    try:
-        with path.open("rb") as opened, np.load(opened) as archive:
-            return [archive[name] for name in names]
-    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise ImageError(
-            f"{path} is torn, or no archive with {', '.join(names)} ({error}): copy it again"
-        ) from error
 
 
 def stream(name: str, side: int | None):
