@@ -99,8 +99,8 @@ RECIPES = {
     "alexnet": _fine_tuned("alexnet", 128, 5_000),
     # Minutes to a run on one core.
     "reduced": _reduced("cifar10_jpeg", 16, 1600),
-    "reduced_caltech101": _reduced("caltech101_20", 16, 800, threshold=1.25),
-    "reduced_jhmdb12": _reduced("jhmdb12", 16, 800, threshold=0.15),
+    "reduced_caltech101": _reduced("caltech101_20", 16, 2400, threshold=1.25),
+    "reduced_jhmdb12": _reduced("jhmdb12", 16, 1600, threshold=0.15),
 }
 
 
