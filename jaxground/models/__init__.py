@@ -6,6 +6,7 @@ from jaxground.models.captioners import Captioner as Captioner
 from jaxground.models.captioners import MeanPoolCaptioner as MeanPoolCaptioner
 from jaxground.models.cifar_resnet import CifarResNet as CifarResNet
 from jaxground.models.cnn_2 import CNN2 as CNN2
+from jaxground.models.compact_captioner import CompactCaptioner as CompactCaptioner
 from jaxground.models.compact_lrcn import CompactLRCN as CompactLRCN
 from jaxground.models.compact_vgg import CompactVGG as CompactVGG
 from jaxground.models.creation import create as create
@@ -35,3 +36,5 @@ from jaxground.models.submodules import with_taps as with_taps
 from jaxground.models.vgg import VGG as VGG
 from jaxground.models.vit import ViT as ViT
 from jaxground.models.vocabulary import find_classes as find_classes
+from jaxground.models.vocabulary import sentence_of as sentence_of
+from jaxground.models.vocabulary import word_indices as word_indices

@@ -32,14 +32,22 @@ class FrameCNN(nnx.Module):
             inputs = width
         self.fc = make.linear((SIDE // 4) ** 2 * inputs, FEATURES)
 
-    def __call__(self, frames: jax.Array) -> jax.Array:
-        """Returns `[batch, 64]` features of `[batch, 32, 32, 3]` frames."""
+    def grid(self, frames: jax.Array) -> jax.Array:
+        """Returns conv3, `[batch, 8, 8, 24]`, of `[batch, 32, 32, 3]` frames."""
         x = checked(frames)
         if x.shape[1:3] != (SIDE, SIDE):
             raise ValueError(f"frames have {SIDE} x {SIDE} pixels here, not {x.shape[1:3]}")
-        for i, _ in enumerate(CONVOLUTIONS, 1):  # to [b, 8, 8, 24]
+        for i, _ in enumerate(CONVOLUTIONS, 1):
             x = tap(nnx.relu(getattr(self, f"conv{i}")(x)), f"conv{i}")
-        return tap(nnx.relu(self.fc(x.reshape(len(x), -1))), "fc")
+        return x
+
+    def positions(self, grid: jax.Array) -> jax.Array:
+        """Returns fc, `[batch, 64]`, which tells positions apart, of conv3."""
+        return tap(nnx.relu(self.fc(grid.reshape(len(grid), -1))), "fc")
+
+    def __call__(self, frames: jax.Array) -> jax.Array:
+        """Returns `[batch, 64]` features of `[batch, 32, 32, 3]` frames."""
+        return self.positions(self.grid(frames))
 
 
 class CompactLRCN(LRCN):

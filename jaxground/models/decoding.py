@@ -20,6 +20,9 @@ def greedy_words(
       length: How many words at most; after a 0, which ends the sentence, all are 0.
       inside: `bool[batch, time]`, which frames are no padding.
 
+    Raises:
+      ValueError: Less than one word.
+
     Example:
       >>> from flax import nnx
       >>> from jaxground import models, tap
@@ -29,6 +32,7 @@ def greedy_words(
       >>> greedy_words(model, jnp.ones((1, 4, 3)), 2)
       Array([[3, 3]], dtype=int32)
     """
+    _check_length(length)
     batch = len(features)
 
     def turn(carry, _):
@@ -69,11 +73,12 @@ def beam_words(
       model: A captioner.
       features: `[batch, time, width]`.
       length: How many words at most.
-      beams: How many sentences.
+      beams: How many sentences; where there are fewer, such as of one word, the last ones have a
+        log-probability of minus infinity and no word.
       inside: `bool[batch, time]`, which frames are no padding.
 
     Raises:
-      ValueError: Less than one beam.
+      ValueError: Less than one beam or word.
 
     Example:
       >>> from flax import nnx
@@ -87,6 +92,7 @@ def beam_words(
     """
     if beams < 1:
         raise ValueError(f"beams is {beams}: at least one sentence is kept")
+    _check_length(length)
     batch = len(features)
 
     def chosen(array: Array, parents: Array) -> Array:  # [batch * beams, ...]
@@ -114,4 +120,9 @@ def beam_words(
     scores = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)  # all beams begin alike: one counts
     first = state, jnp.zeros((batch, beams, length), jnp.int32), jnp.tile(scores, (batch, 1))
     (_, words, scores), _ = lax.scan(turn, first, jnp.arange(length))
-    return Beams(words, scores)
+    return Beams(jnp.where(jnp.isneginf(scores)[..., None], 0, words), scores)
+
+
+def _check_length(length: int) -> None:
+    if length < 1:
+        raise ValueError(f"length is {length}: a sentence has at least one word")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxground.data.moving_scenes import EVENTS
+from jaxground.data.sentences import VOCABULARY
 from jaxground.models.preprocess import IMAGENET, Preprocess
 
 
@@ -86,7 +87,8 @@ def class_names(vocabulary: str) -> tuple[str, ...]:
     """Returns the names of the classes of a list.
 
     Args:
-      vocabulary: "imagenet", "imagenet_background", "cifar10" or "moving_scenes".
+      vocabulary: "imagenet", "imagenet_background", "cifar10", "moving_scenes", or
+        "moving_scenes_words", whose first is the end of a sentence.
 
     ImageNet's are the 1000 WordNet 3.0 synsets of ILSVRC 2012 in the order of their ids, each
     with all its lemmas; some networks have a class "background" before them.
@@ -99,6 +101,8 @@ def class_names(vocabulary: str) -> tuple[str, ...]:
         return tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
     if vocabulary == "moving_scenes":
         return tuple(EVENTS)
+    if vocabulary == "moving_scenes_words":
+        return ("<end>", *VOCABULARY)
     if vocabulary not in ("imagenet", "imagenet_background"):
         raise ValueError(f"no list of classes is called {vocabulary!r}")
     names = tuple(line.split("\t")[1] for line in _imagenet_lines())

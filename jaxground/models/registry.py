@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jaxground.models.alexnet import AlexNet
 from jaxground.models.cifar_resnet import CifarResNet
 from jaxground.models.cnn_2 import CNN2
+from jaxground.models.compact_captioner import CompactCaptioner
 from jaxground.models.compact_lrcn import SIDE, CompactLRCN
 from jaxground.models.compact_vgg import MEAN, STD, CompactVGG
 from jaxground.models.googlenet import GoogLeNet
@@ -124,19 +125,21 @@ ENTRIES = (
     ),
 )
 NETWORKS = {each.card.name: each for each in ENTRIES}
+DRAWN_FRAMES = Preprocess(SIDE, SIDE, HALF, (0.25, 0.25, 0.25))
 VIDEO_ENTRIES = (
     Entry(
         CompactLRCN,
-        Card(
-            "compact_lrcn",
-            "conv1",
-            "conv3",
-            "moving_scenes",
-            Preprocess(SIDE, SIDE, HALF, (0.25, 0.25, 0.25)),
-        ),
+        Card("compact_lrcn", "conv1", "conv3", "moving_scenes", DRAWN_FRAMES),
         weight_names.as_made(),
         8,
         embedded="compact_lrcn.safetensors",
+    ),
+    Entry(
+        CompactCaptioner,
+        Card("compact_captioner", "conv1", "conv4", "moving_scenes_words", DRAWN_FRAMES),
+        weight_names.as_made("embedding"),
+        31,
+        embedded="compact_captioner.safetensors",
     ),
 )
 VIDEO_NETWORKS = {each.card.name: each for each in VIDEO_ENTRIES}
@@ -169,11 +172,12 @@ def names() -> tuple[str, ...]:
 def video_names() -> tuple[str, ...]:
     """Returns the names of the networks for videos.
 
-    `create(name)` of one is an `LRCN` with a card: it takes videos where others take images.
+    `create(name)` of one is an `LRCN` or a `Captioner` with a card: it takes videos where others
+    take images.
 
     Example:
       >>> video_names()
-      ('compact_lrcn',)
+      ('compact_lrcn', 'compact_captioner')
     """
     return tuple(VIDEO_NETWORKS)
 

@@ -1,8 +1,12 @@
-"""From words to the classes of a network whose names are lists of synonyms, as ImageNet's."""
+"""From what people write to what networks count: classes by their names, words of captioners.
+
+Names of classes are lists of synonyms, as ImageNet's; a captioner's are words, one each.
+"""
 
 import difflib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def find_classes(text: str, names: Sequence[str]) -> tuple[int, ...]:
@@ -43,6 +47,48 @@ def nearest_classes(text: str, names: Sequence[str]) -> tuple[int, ...]:
     near = difflib.get_close_matches(wanted, words, n=4, cutoff=0.65)
     near += [word for word in words if len(wanted) > 2 and wanted in word][:4]
     return tuple(dict.fromkeys(words[word] for word in near))[:5]
+
+
+def word_indices(sentence: str, vocabulary: Sequence[str]) -> tuple[int, ...]:
+    """Returns the indices of the words of a sentence in a captioner's vocabulary.
+
+    Case does not matter, nor do commas and full stops. The sentence's end is not added.
+
+    Args:
+      sentence: Words with spaces between them.
+      vocabulary: The captioner's words in the order of its logits, the first the end of a sentence.
+
+    Raises:
+      ValueError: A word that the captioner does not know, with the nearest that it does; or none.
+
+    Example:
+      >>> word_indices("A disc grows.", ["<end>", "a", "disc", "grows"])
+      (1, 2, 3)
+    """
+    places = {word: index for index, word in enumerate(vocabulary) if index}
+    words = re.sub(r"[.,;:!?]+(?=\s|$)", "", sentence.casefold()).split()
+    if not words:
+        raise ValueError("the sentence has no word")
+    for word in words:
+        if word not in places:
+            near = difflib.get_close_matches(word, places, n=4, cutoff=0.6)
+            known = f"the nearest are {', '.join(near)}" if near else ", ".join(list(places)[:40])
+            raise ValueError(f"{word!r} is none of the captioner's {len(places)} words: {known}")
+    return tuple(places[word] for word in words)
+
+
+def sentence_of(indices: Iterable[int], vocabulary: Sequence[str]) -> str:
+    """Returns the sentence that a captioner's indices are, up to its end.
+
+    Args:
+      indices: Of the words.
+      vocabulary: As for `word_indices`.
+
+    Example:
+      >>> sentence_of([1, 2, 0, 0], ["<end>", "a", "disc", "grows"])
+      'a disc'
+    """
+    return " ".join(vocabulary[i] for i in itertools.takewhile(bool, map(int, indices)))
 
 
 def _synonyms(names: Sequence[str]) -> list[tuple[str, int]]:

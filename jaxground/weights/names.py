@@ -169,10 +169,15 @@ def ours() -> Names:
     return Names((Layout("jaxground"),))
 
 
-def as_made() -> Names:
-    """Returns the names of a network that files keep as it is: its own names and axes."""
+def as_made(*parameters: str) -> Names:
+    """Returns the names of a network that files keep as it is: its own names and axes.
+
+    Args:
+      *parameters: Those that are in no layer, but its own.
+    """
     leaves = {name: f".{name}" for name in ("kernel", "bias", "recurrent_kernel", "static_kernel")}
-    return Names((Layout("jaxground", leaves=leaves, convolution="HWIO", linear="IO"),))
+    modules = {name: name for name in parameters}
+    return Names((Layout("jaxground", modules, leaves, convolution="HWIO", linear="IO"),))
 
 
 def _numbered(sequence: str, **indices: int) -> dict[str, str]:

@@ -142,5 +142,28 @@ def test_beams_find_the_likeliest_sentences(kind):
         np.testing.assert_array_equal(found.words[b, 0], sentences[order[0]])
     greedy = jax.jit(lambda x: models.greedy_words(model, x, LENGTH))(FEATURES)
     np.testing.assert_array_equal(greedy, search(FEATURES, 1).words[:, 0])
+    one_word = models.beam_words(model, FEATURES, 1, beams=VOCABULARY + 2)
+    assert np.isneginf(one_word.log_probability[:, VOCABULARY:]).all()
+    assert not np.any(one_word.words[:, VOCABULARY:]), "beams without a sentence say nothing"
+    assert np.isfinite(one_word.log_probability[:, :VOCABULARY]).all()
     with pytest.raises(ValueError, match="at least one sentence"):
         models.beam_words(model, FEATURES, LENGTH, beams=0)
+    for write in (models.greedy_words, models.beam_words):
+        with pytest.raises(ValueError, match="length is 0: a sentence has at least one word"):
+            write(model, FEATURES, 0)
+
+
+def test_sentences_and_indices():
+    vocabulary = ["<end>", "a", "disc", "grows", "red"]
+    indices = models.word_indices("A red disc, grows.", vocabulary)
+    assert indices == (1, 4, 2, 3)
+    assert models.sentence_of((*indices, 0, 2), vocabulary) == "a red disc grows"
+    assert models.sentence_of([0], vocabulary) == ""
+    for sentence, message in {
+        "a rod disc": "'rod' is none of the captioner's 4 words: the nearest are red",
+        "qqq": "'qqq' is none of the captioner's 4 words: a, disc, grows, red",
+        "<end>": "'<end>' is none of",
+        " . ": "the sentence has no word",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            models.word_indices(sentence, vocabulary)
