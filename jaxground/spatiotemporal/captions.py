@@ -1,6 +1,5 @@
 """What the words of a caption were read from."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,11 +11,20 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxground.core import EXCITATION, Composite, Rules
+from jaxground.core.transform import rebuilt
 from jaxground.spatiotemporal.cells import Cell
 from jaxground.spatiotemporal.grounding import SpatiotemporalGrounding, spatiotemporal_grounding
 from jaxground.spatiotemporal.videos import check_lengths, check_video
 
 Asked = Sequence[int | Sequence[int]]
+
+# Articles, pronouns, prepositions, conjunctions and auxiliaries; not those that say a direction.
+FUNCTION_WORDS = frozenset(
+    "a an the this that these those some its his her their it he she they and or but while as "
+    "of on in at to for with by from into onto near beside behind between under over above below "
+    "next through around across about against along there which who whose is are was were be been "
+    "being has have had do does".split()
+)
 
 
 class CaptioningModel(Protocol):
@@ -103,10 +111,17 @@ def ground_caption(
         empty = [p for i, p in enumerate(places) if not targets[:, i].all()]
         raise ValueError(f"places {empty} are behind the end of a caption: no word stands there")
     time = video.shape[1]
-    decode = model.decode
+    padding = {}
     if lengths is not None:
         known = jnp.asarray(check_lengths(lengths, len(video), time))
-        decode = functools.partial(decode, inside=jnp.arange(time) < known[:, None])
+        padding["inside"] = jnp.arange(time) < known[:, None]
+    network = rebuilt(model.decode)
+
+    def decode(features: Array, embedded: Array) -> Array:
+        logits = network(features, embedded, **padding)
+        _check_vocabulary(caption, logits.shape[-1])
+        return logits
+
     found = spatiotemporal_grounding(
         model.features,
         decode,
@@ -143,6 +158,16 @@ def places_of(caption: str, phrase: str) -> tuple[int, ...]:
     raise ValueError(f"{phrase!r} is not in the caption, whose words are {words}")
 
 
+def content_places(caption: str) -> tuple[int, ...]:
+    """Returns the places of the words of a caption that have content: all but `FUNCTION_WORDS`.
+
+    Example:
+      >>> content_places("a man on a brown horse")
+      (1, 4, 5)
+    """
+    return tuple(i for i, word in enumerate(caption.split()) if word not in FUNCTION_WORDS)
+
+
 def check_words(words: ArrayLike, batch: int) -> Array | np.ndarray:
     """Returns a caption as an array, of NumPy where its values are known.
 
@@ -159,6 +184,13 @@ def check_words(words: ArrayLike, batch: int) -> Array | np.ndarray:
     if not jnp.issubdtype(caption.dtype, jnp.integer):
         raise TypeError(f"words are their indices in the vocabulary, got {caption.dtype}")
     return caption
+
+
+def _check_vocabulary(caption: Array | np.ndarray, count: int) -> None:
+    """Raises a ValueError for words outside the vocabulary, those too that are not asked for."""
+    if isinstance(caption, np.ndarray) and not ((caption >= 0) & (caption < count)).all():
+        outside = np.unique(caption[(caption < 0) | (caption >= count)]).tolist()
+        raise ValueError(f"words {outside} are not in the vocabulary, which has 0 to {count - 1}")
 
 
 def _phrases(ask: Asked | None, length: int) -> list[tuple[int, ...]]:

