@@ -87,18 +87,18 @@ def label(index: int, names: Sequence[str]) -> str:
     return shorten(names[index]) if names else f"class {index}"
 
 
-def described(index: int, names: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
+def described(index: int, names: Sequence[str], probability: float) -> dict[str, Any]:
     """Returns how a record names a class: index, name, label and probability.
 
     Example:
-      >>> described(1, ("cat", "dog"), np.array([0.25, 0.75]))["label"]
+      >>> described(1, ("cat", "dog"), 0.75)["label"]
       'dog'
     """
     return {
         "index": index,
         "name": names[index] if names else None,
         "label": label(index, names),
-        "probability": float(probabilities[index]),
+        "probability": float(probability),
     }
 
 

@@ -18,6 +18,9 @@ stands, by (contrastive) Excitation Backprop through time. Writes a film of the 
 frames (MP4 where PyAV is there, else an animated PNG), a picture of key frames with the curve of
 the evidence over time and the interval found in it, the raw maps (NPZ) and a record (JSON).
 
+With --caption it explains every content word of a sentence about the video, the captioner's own or
+a given one: what each was read from.
+
 Without CLIP it explains a clip that is drawn on the spot, of which the truth is known: one that
 goes well. --scene draws others, and not all of them do.
 """
@@ -28,6 +31,10 @@ examples:
       try it
   jaxground explain-video --scene 7 --target "moves left" --target shrinks
       two classes, on one forward pass
+  jaxground explain-video --caption
+      what each word of the captioner's sentence was read from
+  jaxground explain-video clip.gif --caption "a red disc moves left"
+      the same for a sentence of your own; --caption comes after CLIP
   jaxground explain-video clip.mp4 --weights mine.safetensors --every 2 --output maps
       every second frame; weights trained with experiments/spatiotemporal
 
@@ -64,8 +71,15 @@ def add_command(commands: Any) -> None:
         help="instead of CLIP: the drawn clip with number N, from 0 (default: 7)",
     )
     arguments.add_targets(parser)
+    add(
+        "--caption",
+        nargs="?",
+        const="",
+        metavar="SENTENCE",
+        help="instead of --target: explain the words of a sentence (default: the captioner's own)",
+    )
     add("--no-contrast", action="store_true", help="EB-R, all evidence, instead of cEB-R")
-    add("--model", metavar="NAME", help="network, see --list-models (default: compact_lrcn)")
+    add("--model", metavar="NAME", help="network, see --list-models")
     add("--weights", metavar="FILE", help="its weights: a file or a hub name")
     add("--at", metavar="TAP", help="where the maps are read (default: per network)")
     add("--output", type=Path, metavar="DIR", help="folder of the results (default: beside CLIP)")
@@ -116,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
         return DONE
     ready = videos.prepare(options)
     with Progress(1) as progress:
-        for clip in videos.clips(options, ready):
+        for clip in videos.read(options, ready):
             _explain(ready, clip, progress)
     return DONE
 

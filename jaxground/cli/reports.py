@@ -81,7 +81,7 @@ def record(setup: Setup, photo: Photograph, found: Explanation) -> dict[str, Any
             "smoothed": is_smoothed(setup.method, setup.at),
             "box_rule": {"rule": "mean", "threshold": METHODS[setup.method].threshold},
         },
-        "top": [classes.described(int(index), names, found.probabilities) for index in best],
+        "top": [classes.described(int(index), names, found.probabilities[index]) for index in best],
         "targets": [_target(setup, photo, found, i) for i in range(len(setup.targets))],
         "versions": {
             "jaxground": __version__,
@@ -95,7 +95,7 @@ def _target(setup: Setup, photo: Photograph, found: Explanation, i: int) -> dict
     index = int(found.targets[i])
     entry = {
         "asked": setup.targets[i].asked,
-        **classes.described(index, setup.model.card.class_names, found.probabilities),
+        **classes.described(index, setup.model.card.class_names, found.probabilities[index]),
         "peak": None,
         "box": None,
         "mass": float(found.maps[i].sum()) if METHODS[setup.method].conserves else None,

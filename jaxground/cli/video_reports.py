@@ -10,11 +10,15 @@ import numpy as np
 
 from jaxground import __version__, data, plots
 from jaxground.cli import classes, results
-from jaxground.cli.videos import Clip, Found, Setup
+from jaxground.cli.clips import Clip
+from jaxground.cli.questions import Found
+from jaxground.cli.videos import Setup
 from jaxground.plots import Track, timeline
 
 TOP = 5
 LEAST = 256  # pixels of the longer side of a frame in the film, at least
+ABREAST = 5  # pictures in a row of the film, at most
+DEAD = "nothing of it reached the frames"
 
 
 def write(setup: Setup, clip: Clip, found: Found, stem: Path) -> str:
@@ -39,7 +43,8 @@ def write(setup: Setup, clip: Clip, found: Found, stem: Path) -> str:
     ]
     suffix = data.video_suffix()
     film = suffix if suffix != ".png" else ".film.png"
-    truth = clip.truth.window if clip.truth else None
+    # Of a sentence each word has times of its own, which are not known.
+    truth = clip.truth.window if clip.truth and found.sentence is None else None
     frames = _side_by_side([clip.pixels, *overlays], found.windows)
     results.write(
         stem,
@@ -52,7 +57,8 @@ def write(setup: Setup, clip: Clip, found: Found, stem: Path) -> str:
                 windows=clip.first + clip.every * found.windows,
                 frames=clip.first + clip.every * np.arange(len(clip.input)),
                 targets=found.targets,
-                probabilities=found.probabilities[found.targets],
+                probabilities=found.probabilities,
+                kept=found.kept,
             ),
             ".png": lambda file: timeline(
                 tracks, file, truth=truth, first=clip.first, every=clip.every
@@ -69,7 +75,7 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
     Frames are numbers in the video; intervals are half open. Positions are in its pixels, `x, y`.
     """
     names = setup.model.card.class_names
-    best = np.argsort(-found.probabilities, kind="stable")[:TOP]
+    best = np.argsort(-found.overall, kind="stable")[:TOP]
     truth = clip.truth and {"name": clip.truth.name, "interval": list(clip.truth.window)}
     return {
         "video": {
@@ -85,8 +91,9 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
         "settings": dict(setup.settings),
         "weights": setup.weights,
         "map": {"height": found.maps.shape[2], "width": found.maps.shape[3]},
-        "top": [classes.described(int(index), names, found.probabilities) for index in best],
-        "targets": [_target(setup, clip, found, i) for i in range(len(setup.targets))],
+        "sentence": found.sentence,
+        "top": [classes.described(int(i), names, found.overall[i]) for i in best],
+        "targets": [_target(setup, clip, found, i) for i in range(len(found.targets))],
         "versions": {
             "jaxground": __version__,
             "python": platform.python_version(),
@@ -98,13 +105,16 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
 def _target(setup: Setup, clip: Clip, found: Found, i: int) -> dict[str, Any]:
     index = int(found.targets[i])
     entry = {
-        "asked": setup.targets[i].asked,
-        **classes.described(index, setup.model.card.class_names, found.probabilities),
+        "asked": found.asked[i],
+        **({} if found.places is None else {"place": int(found.places[i])}),
+        **classes.described(index, setup.model.card.class_names, found.probabilities[i]),
+        "kept": float(found.kept[i]),
         "interval": None,
         "peak": None,
     }
-    if not found.maps[i].any():
-        return {**entry, "note": "no evidence: the maps are zero everywhere"}
+    if not found.kept[i] > 0:
+        rest = "are minus those of its dual unit" if found.maps[i].any() else "are zero everywhere"
+        return {**entry, "note": f"{DEAD}: the maps {rest}"}
     start, end = (int(n) for n in found.windows[i])
     if start < end:
         entry["interval"] = [clip.first + clip.every * n for n in (start, end)]
@@ -133,14 +143,17 @@ def _text(clip: Clip, entry: dict[str, Any], stem: Path, film: str) -> str:
     lines = [clip.title]
     if clip.truth:
         start, end = clip.truth.window
-        lines.append(f"    truth  {clip.truth.name}, from frame {start} up to {end}")
+        what = clip.truth.name if entry["sentence"] is None else f'"{clip.truth.name}", moving'
+        lines.append(f"    truth  {what}, from frame {start} up to {end}")
+    if entry["sentence"] is not None:
+        lines.append(f'  sentence  "{entry["sentence"]}"')
     lines += [f"  {_percent(top):>7}  {top['label']} ({top['index']})" for top in entry["top"]]
     for target in entry["targets"]:
         text = f"  {target['label']} ({target['index']}, {_percent(target)}): {_when(target)}"
         if peak := target["peak"]:
             x, y = peak["xy"]
             text += f", most in frame {peak['frame']} at x {x}, y {y}"
-        lines.append(text)
+        lines.append(f"  warning:{text}" if not target["kept"] else text)
     return "\n".join([*lines, f"  wrote {stem}{film}, and .png, .npz and .json beside it"])
 
 
@@ -155,17 +168,19 @@ def _side_by_side(videos: list[np.ndarray], windows: np.ndarray) -> np.ndarray:
     """
     time, height, width = videos[0].shape[:3]
     scale = -(-LEAST // max(height, width))
-    gap = np.full((time, scale * height + 12, 4, 3), 255, np.uint8)
-    shown = []
+    rows = -(-len(videos) // ABREAST)
+    columns = -(-len(videos) // rows)
+    tall, wide = scale * height + 12, scale * width
+    film = np.full((time, rows * (tall + 4) - 4, columns * (wide + 4) - 4, 3), 255, np.uint8)
+    at = np.arange(wide) * time // wide
+    passed = at <= np.arange(time)[:, None]
     for number, frames in enumerate(videos):
-        large = frames.repeat(scale, 1).repeat(scale, 2)
-        bar = np.full((time, 12, large.shape[2], 3), 255, np.uint8)
+        top, left = (tall + 4) * (number // columns), (wide + 4) * (number % columns)
+        panel = film[:, top : top + tall, left : left + wide]
+        panel[:, :-12] = frames.repeat(scale, 1).repeat(scale, 2)
         if number:
-            at = np.arange(large.shape[2]) * time // large.shape[2]
             start, end = windows[number - 1]
             inside = (start <= at) & (at < end)
             colours = np.where(inside[:, None], [232, 89, 12], [220, 220, 220])
-            passed = at <= np.arange(time)[:, None]
-            bar[:, 4:] = np.where(passed[..., None], colours * 3 // 5, colours)[:, None]
-        shown += [np.concatenate([large, bar], 1), gap]
-    return np.concatenate(shown[:-1], axis=2)
+            panel[:, -8:] = np.where(passed[..., None], colours * 3 // 5, colours)[:, None]
+    return film

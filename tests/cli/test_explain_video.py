@@ -1,5 +1,6 @@
 """`jaxground explain-video`, from the command line to the files, with the network that ships."""
 
+import errno
 import functools
 import json
 
@@ -7,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
+from safetensors.numpy import save_file
 
 from jaxground import data, models, spatiotemporal
 from jaxground.cli import main
-from jaxground.cli.videos import DRAWN
+from jaxground.cli.clips import DRAWN, DRAWN_WITH_WORDS
 from jaxground.data.moving_scenes import draw_clips
 
 
@@ -108,18 +111,101 @@ def test_a_long_clip_is_explained_in_chunks_of_the_frames_asked_for(folder, monk
         (["--model", "compact_vgg"], "compact_vgg reads photographs"),
         (["--model", "compact_lrn"], "nearest: compact_lrcn"),
         (["--weights", "text.npz"], "text.npz"),
+        (["mixed"], "frame 1 has 8 x 9 pixels (height x width), those before it 8 x 8"),
+        (["--caption", "a rod disc"], "--caption 'a rod disc': 'rod' is none of the captioner's"),
+        (["--caption", "a and"], "--caption 'a and' has no word of content"),
+        (["--caption", "mixed"], "took 'mixed' for a sentence: write CLIP before --caption"),
+        (["--caption", "--target", "shrinks"], "give --target or --caption, not both"),
+        (["--caption", "--model", "compact_lrcn"], "compact_lrcn names classes: give --target"),
+        (
+            ["--target", "disc", "--model", "compact_captioner"],
+            "says sentences: ask with --caption",
+        ),
         (["--at", "fc"], "tap 'fc' is no map; from input to output: conv1, conv2, conv3"),
         (["--output", "text.gif"], "a file is in the way"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(asked, says, folder, capsys):
     (folder / "empty").mkdir()
+    write_frames(folder / "mixed", [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)])
     for name in ("text.gif", "text.npz"):
         (folder / name).write_text("no picture")
     assert main(["explain-video", *asked]) == 2
     error = capsys.readouterr().err
     assert error.startswith("jaxground explain-video: error: ") and says in error
     assert not [name for name in names_in(folder) if "cEB-R" in name]
+
+
+def test_every_content_word_of_a_sentence_is_explained(folder, monkeypatch, capsys):
+    """The captioner's own sentence, and a given one about frames in a folder with an odd name."""
+    monkeypatch.setattr(data, "video_suffix", lambda: ".png")
+    assert main(["explain-video", "--caption"]) == 0
+    own = json.loads((folder / "moving_scene_7.cEB-R.caption.json").read_text())
+    assert own["truth"]["name"] and own["top"] == []
+    assert f'sentence  "{own["sentence"]}"' in capsys.readouterr().out
+    words = own["sentence"].split()
+    assert [t["place"] for t in own["targets"]] == list(
+        spatiotemporal.content_places(" ".join(words))
+    )
+    for target in own["targets"]:
+        assert target["asked"] == target["name"] == words[target["place"]]
+        assert target["kept"] > 0 and target["peak"] and 0 < target["probability"] <= 1
+    with np.load(folder / "moving_scene_7.cEB-R.caption.npz") as raw:
+        assert raw["maps"].shape[:2] == (len(own["targets"]), 16)
+        np.testing.assert_allclose(raw["signals"].sum(1), 0, atol=1e-5)
+        np.testing.assert_allclose(raw["kept"], [t["kept"] for t in own["targets"]])
+    film = data.read_video(folder / "moving_scene_7.cEB-R.caption.film.png")
+    assert film.shape[0] == 16 and film.shape[2] < 6 * 260, "more pictures than five are in rows"
+
+    name = "a clip; of #1 (ü) 'x'"
+    clip = draw_clips(DRAWN_WITH_WORDS, [5])
+    write_frames(folder / name, clip.frames[0, ::4])
+    sentence = "A red disc moves up."
+    assert main(["explain-video", name, "--caption", sentence, "--output", "out"]) == 0
+    (record,) = (folder / "out").glob("*.json")
+    assert record.name == "a_clip_of_1_ü_x_.cEB-R.a_red_disc_moves_up.json"
+    given = json.loads(record.read_text())
+    assert given["sentence"] == "a red disc moves up"
+    assert [t["asked"] for t in given["targets"]] == ["red", "disc", "moves", "up"]
+    model = models.create("compact_captioner", "embedded")
+    video = jnp.asarray(model.card.preprocess(clip.frames[0, ::4]))[None]
+    indices = np.array([models.word_indices(sentence, model.card.class_names)])
+    explain = functools.partial(spatiotemporal.ground_caption, ask=(1, 2, 3, 4), at="conv1")
+    found = jax.jit(functools.partial(explain, model))(video, indices)
+    with np.load(record.with_suffix(".npz")) as raw:
+        np.testing.assert_allclose(raw["maps"], found.maps[0], atol=1e-5)
+
+
+def test_a_target_of_which_nothing_arrives_is_said_to_be_so(folder, monkeypatch, capsys):
+    """Its map is minus that of its dual unit: a warning, no interval, no peak."""
+    monkeypatch.setattr(data, "video_suffix", lambda: ".png")
+    model = models.create("compact_lrcn", "embedded")
+    kernel = model.classifier.kernel[...]
+    model.classifier.kernel[...] = kernel.at[:, 5].set(-jnp.abs(kernel[:, 5]))
+    weights = {
+        ".".join(map(str, p)): np.asarray(v[...]) for p, v in nnx.to_flat_state(nnx.state(model))
+    }
+    save_file(weights, folder / "dead.safetensors")
+    asked = ["--weights", "dead.safetensors", "--model", "compact_lrcn", "--target", "shrinks"]
+    assert main(["explain-video", *asked]) == 0
+    note = "nothing of it reached the frames: the maps are minus those of its dual unit"
+    assert "  warning:  shrinks (5, " in (out := capsys.readouterr().out) and note in out
+    (record,) = folder.glob("*.json")
+    (target,) = json.loads(record.read_text())["targets"]
+    assert target["kept"] == 0 and target["note"] == note
+    assert target["interval"] is None and target["peak"] is None
+    with np.load(record.with_suffix(".npz")) as raw:
+        assert raw["maps"].max() <= 0 > raw["maps"].min() and raw["windows"].tolist() == [[0, 0]]
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_record(folder, monkeypatch, capsys):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(data, "write_video", full)
+    assert main(["explain-video"]) == 2
+    assert "cannot write moving_scene_7.cEB-R.top: No space left" in capsys.readouterr().err
+    assert names_in(folder) == []
 
 
 def test_a_network_for_videos_explains_no_photographs(folder, capsys):
@@ -129,4 +215,5 @@ def test_a_network_for_videos_explains_no_photographs(folder, capsys):
 
 def test_the_networks_are_listed(capsys):
     assert main(["explain-video", "--list-models"]) == 0
-    assert "compact_lrcn" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "compact_lrcn" in out and "compact_captioner" in out
