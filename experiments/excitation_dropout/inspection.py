@@ -15,7 +15,7 @@ from experiments.excitation_dropout import datasets, train
 from experiments.excitation_dropout.pictures import STYLES
 from experiments.excitation_dropout.recipes import RECIPES, Recipe
 from experiments.excitation_dropout.steps import SCHEMES, normalise, parts
-from experiments.excitation_dropout.tables import BASE, read_results
+from experiments.excitation_dropout.tables import BASE, rate_of, read_results
 from experiments.training.augmentation import central
 from jaxground.data.classification import Labelled
 
@@ -65,7 +65,7 @@ def list_runs(folder: Path, base: float = BASE) -> dict[str, list[str]]:
         raise FileNotFoundError(
             f"{folder} has no finished run: train.py writes <scheme>-<rate>-<seed>.json at its end"
         )
-    rates = {name: base if name.startswith("excitation") else BASE for name in STYLES}
+    rates = {name: rate_of(name, base) for name in STYLES}
     return {
         scheme: [train.Run(scheme, rate, seed).name for seed in results[scheme, rate]]
         for scheme, rate in rates.items()

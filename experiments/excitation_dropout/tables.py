@@ -56,6 +56,11 @@ def read_results(folder: Path) -> dict[tuple[str, float], dict[int, dict]]:
     return dict(found)
 
 
+def rate_of(scheme: str, base: float) -> float:
+    """Returns the rate at which a scheme is compared: excitation dropout's base, else a half."""
+    return base if scheme.startswith("excitation") else BASE
+
+
 def interval(values) -> tuple[float, float]:
     """Returns mean and half-width of its 95 % interval (Student's t; infinite for one value)."""
     values = np.asarray(values, float)
@@ -86,14 +91,14 @@ def published_accuracies(beside: str) -> dict[str, float]:
     return PUBLISHED["5.1"][beside] | {name: of["0.5"] for name, of in rates.items()}
 
 
-def table_of_schemes(results, beside: str) -> list[str]:
+def table_of_schemes(results, beside: str, base: float = BASE) -> list[str]:
     """Returns tables 5.1 and 5.2 in one: test accuracy of every scheme, and its difference."""
     lines = head(
         "scheme", "seeds", "test accuracy %", "minus standard, paired", f"thesis, {beside}"
     )
     published, standard = published_accuracies(beside), results.get(("standard", BASE), {})
     for scheme, name in NAMES.items():
-        if not (runs := results.get((scheme, BASE))):
+        if not (runs := results.get((scheme, rate_of(scheme, base)))):
             continue
         accuracies = {seed: 100 * run["accuracy"] for seed, run in runs.items()}
         both = sorted(set(runs) & set(standard))
@@ -110,17 +115,18 @@ def table_of_schemes(results, beside: str) -> list[str]:
     return lines
 
 
-def table_of_utilisation(results, beside: str) -> list[str]:
+def table_of_utilisation(results, beside: str, base: float = BASE) -> list[str]:
     """Returns table 5.3: how the layer is used; the thesis's in brackets."""
-    if not (schemes := [scheme for scheme in NAMES if (scheme, BASE) in results]):
+    found = {scheme: results.get((scheme, rate_of(scheme, base))) for scheme in NAMES}
+    if not (schemes := [scheme for scheme, runs in found.items() if runs]):
         return [f"No run of rate {BASE} has ended."]
     published = PUBLISHED["5.3"].get(beside, {})
-    neurons = next(iter(results[schemes[0], BASE].values()))["neurons"]
+    neurons = next(iter(found[schemes[0]].values()))["neurons"]
     lines = head(f"of {neurons} neurons (thesis: {published.get('neurons', '-')})", *schemes)
     for metric, name in UTILISATION.items():
         cells = []
         for scheme in schemes:
-            values = [run[metric] for run in results[scheme, BASE].values()]
+            values = [run[metric] for run in found[scheme].values()]
             beside_it = published.get(metric, {}).get(scheme)
             digits = 4 if metric in ("peak_evidence", "filter_change") else 2
             cells.append(shown(values, digits) + (f" ({beside_it})" if beside_it else ""))
@@ -128,8 +134,9 @@ def table_of_utilisation(results, beside: str) -> list[str]:
     return lines
 
 
-def table_of_rates(results, beside: str) -> list[str]:
+def table_of_rates(results, beside: str, base: float = BASE) -> list[str]:
     """Returns table 5.5: accuracy at each dropout rate; the thesis's in brackets."""
+    del base  # of all
     rates = sorted({rate for scheme, rate in results if scheme.startswith("excitation")})[::-1]
     lines = head("scheme", *(f"dropout {1 - rate:g}" for rate in rates))
     published = PUBLISHED["5.5"].get(beside, {})
@@ -150,6 +157,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where train.py wrote")
     known = [*PUBLISHED["5.1"], *PUBLISHED["5.2"]]
     parser.add_argument("--beside", default="cifar10", choices=known, help="of the thesis")
+    help = "of excitation dropout in tables 5.1 to 5.3; the others keep a half"
+    parser.add_argument("--base", type=float, default=BASE, help=help)
     options = parser.parse_args()
     results = read_results(options.folder)
     if not results:
@@ -159,7 +168,7 @@ def main() -> None:
         ("5.3: utilisation", table_of_utilisation),
         ("5.5: rates", table_of_rates),
     ):
-        print(f"\n### {number}\n", *table(results, options.beside), sep="\n")
+        print(f"\n### {number}\n", *table(results, options.beside, options.base), sep="\n")
 
 
 if __name__ == "__main__":

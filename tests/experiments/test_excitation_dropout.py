@@ -299,6 +299,8 @@ def test_tables_of_other_rates_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["tables", str(tmp_path)])
     tables.main()
     assert "No run of rate 0.5 has ended." in capsys.readouterr().out
+    lines = tables.table_of_schemes(tables.read_results(tmp_path), "cifar10", base=0.75)
+    assert len(lines) == 3 and "| 50.00 |" in lines[2]
 
 
 def test_intervals_are_students_and_differences_are_paired(tmp_path):
