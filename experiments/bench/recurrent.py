@@ -2,6 +2,7 @@
 
     python experiments/bench/recurrent.py                       # 112 pixels, minutes on two cores
     python experiments/bench/recurrent.py --size 224 --repeats 3 --output recurrent.json
+    python experiments/bench/recurrent.py --memory --frames 16 32 64 128    # compiles, runs nothing
     python experiments/bench/recurrent.py --smoke               # tiny frames, a minute
 
 The network is VGG-16 to fc7, an LSTM of 256 ReLU units and a classifier of 101 classes, with random
@@ -11,22 +12,23 @@ beside each other, on a captioner that reads the mean of the last convolution.
 
 Every row is a ratio of medians over rounds in which all functions of its number of frames run once,
 in turn; compilation is timed apart; memory is what XLA's buffer assignment reports for temporaries
-and outputs of one call. The floor is counted in multiply-adds at 224 pixels: above conv5_1 every
-linear map costs one normaliser and one transpose beside the forward pass, and with frames in passes
-one more forward pass.
+and outputs of one call. The floor is counted in multiply-adds at the size of the frames: above
+conv5_1 every linear map costs one normaliser and one transpose beside the forward pass, and with
+frames in passes one more forward pass. Clipped weights are counted nowhere: `prepare` computes them
+before the call.
 """
 
 import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from timing import Timed, interleave, timed
+from timing import interleave, memory, timed
 
 import jaxground
 from jaxground import models
@@ -38,16 +40,37 @@ from jaxground.spatiotemporal import (
     spatiotemporal_grounding,
 )
 
-CONVOLUTIONS = 15.35e9  # multiply-adds of VGG-16 at 224 pixels
-ABOVE = 2 * 0.462e9 + 25088 * 4096 + 4096**2  # of conv5_2, conv5_3, fc6, fc7
-FORWARD = CONVOLUTIONS + 25088 * 4096 + 4096**2
-FLOORS = {"cEB-R": 1 + 2 * ABOVE / FORWARD, "cEB-R, passes of 8": 1 + 3 * ABOVE / FORWARD}
 GOALS = {"cEB-R": 1.5}
+PASSES = 8, 16  # frames in a pass
 WORDS = 8  # in the caption
 
 
-def recognition(video: jax.Array) -> dict[str, Timed]:
-    """Returns the compiled functions of a recognition network, the forward pass first."""
+def floors(size: int) -> dict[str, float]:
+    """Returns the multiply-adds of rows over those of a forward pass of VGG-16."""
+    dense = 25088 * 4096 + 4096**2  # fc6 and fc7
+    pixels = (size / 224) ** 2
+    forward = 15.35e9 * pixels + dense
+    above = 2 * 0.462e9 * pixels + dense  # conv5_2, conv5_3, fc6, fc7
+    whole, passes = 1 + 2 * above / forward, 1 + 3 * above / forward
+    return {"cEB-R": whole, **{f"cEB-R, passes of {n}": passes for n in PASSES}}
+
+
+class Task(NamedTuple):
+    """Functions of one network and one video.
+
+    Attributes:
+      features: The network whose weights are taken out of the functions.
+      methods: Functions of `features` and the arguments, the forward pass first.
+      arguments: A video, and what is asked about it.
+    """
+
+    features: Callable[..., Any]
+    methods: dict[str, Callable[..., Any]]
+    arguments: tuple[jax.Array, ...]
+
+
+def recognition(video: jax.Array) -> Task:
+    """Returns the functions of a recognition network."""
     model = models.LRCN(models.create("vgg16"), "fc7", 101, rngs=nnx.Rngs(0))
     targets = jnp.zeros(len(video), int)
 
@@ -60,19 +83,16 @@ def recognition(video: jax.Array) -> dict[str, Timed]:
         "forward": lambda cnn, video, targets: model(video),
         "cEB-R": grounding(),
         "EB-R": grounding(contrastive=False),
-        "cEB-R, passes of 8": grounding(batch_size=8),
+        **{f"cEB-R, passes of {n}": grounding(batch_size=n) for n in PASSES},
         "gradient through time": lambda cnn, video, targets: spatiotemporal_gradient(
             cnn, model.classify, video, targets, at="conv5_1"
         ),
     }
-    return {
-        name: timed(jaxground.prepare(method, model.features), video, targets)
-        for name, method in methods.items()
-    }
+    return Task(model.features, methods, (video, targets))
 
 
-def captioning(video: jax.Array) -> dict[str, Timed]:
-    """Returns the compiled functions of a captioner, the forward pass first."""
+def captioning(video: jax.Array) -> Task:
+    """Returns the functions of a captioner."""
     model = models.MeanPoolCaptioner(
         models.create("vgg16"), "conv5_3", 5000, embedding=500, units=500, rngs=nnx.Rngs(0)
     )
@@ -92,34 +112,48 @@ def captioning(video: jax.Array) -> dict[str, Timed]:
         ),
         "caption-guided saliency": guided,
     }
-    return {
-        name: timed(jaxground.prepare(method, model.features), video, words)
-        for name, method in methods.items()
-    }
+    return Task(model.features, methods, (video, words))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=112, help="side of the frames")
-    parser.add_argument("--frames", type=int, nargs="+", default=[16, 128])
-    parser.add_argument("--caption-frames", type=int, default=16)
+    parser.add_argument("--frames", type=int, nargs="*", default=[16, 128])
+    parser.add_argument("--caption-frames", type=int, nargs="*", default=[16])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rows", nargs="+", help="names of rows; the forward pass is always one")
+    parser.add_argument("--memory", action="store_true", help="compile only, run nothing")
     parser.add_argument("--smoke", action="store_true", help="32 pixels, 2 and 4 frames, one round")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON, row by row")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.size, arguments.frames, arguments.caption_frames = 32, [2, 4], 2
+        arguments.size, arguments.frames, arguments.caption_frames = 32, [2, 4], [2]
         arguments.repeats = 1
     size = arguments.size
     device = jax.devices()[0].device_kind
     print(f"jax {jax.__version__} on {device}, {size}x{size}, {arguments.repeats} rounds\n")
-    print("| what | frames | ratio to forward | goal | floor | ms | compile s | temp MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    if arguments.memory:
+        print("| what | frames | temp MiB |\n|---|---|---|")
+    else:
+        print("| what | frames | ratio to forward | goal | floor | ms | compile s | temp MiB |")
+        print("|---|---|---|---|---|---|---|---|")
     figures: list[dict[str, Any]] = []
     tasks = [(recognition, "", n) for n in arguments.frames]
-    for make, prefix, frames in [*tasks, (captioning, "caption: ", arguments.caption_frames)]:
+    tasks += [(captioning, "caption: ", n) for n in arguments.caption_frames]
+    for make, prefix, frames in tasks:
         video = jax.random.normal(jax.random.key(0), (1, frames, size, size, 3))
-        functions = make(video)
+        task = make(video)
+        rows = {"forward", *(arguments.rows or task.methods)}
+        prepared = {
+            name: jaxground.prepare(method, task.features)
+            for name, method in task.methods.items()
+            if name in rows
+        }
+        if arguments.memory:
+            for name, function in prepared.items():
+                print(f"| {prefix}{name} | {frames} | {memory(function, *task.arguments):.1f} |")
+            continue
+        functions = {name: timed(f, *task.arguments) for name, f in prepared.items()}
         interleave(list(functions.values()), arguments.repeats)
         for name, function in functions.items():
             row = {
@@ -127,7 +161,7 @@ def main() -> None:
                 "frames": frames,
                 "ratio": function.median / functions["forward"].median,
                 "goal": GOALS.get(name),
-                "floor": FLOORS.get(name),
+                "floor": floors(size).get(name),
                 "ms": 1e3 * function.median,
                 "compile_s": function.compile_seconds,
                 "temporary_mib": function.temporary_mib,

@@ -35,9 +35,13 @@ def timed(function: Any, *arguments: Any) -> Timed:
     start = time.perf_counter()
     jax.block_until_ready(function(*arguments))
     spent = time.perf_counter() - start
-    memory = function.lower(*arguments).compile().memory_analysis()
-    mib = (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
-    return Timed(lambda: function(*arguments), spent, mib)
+    return Timed(lambda: function(*arguments), spent, memory(function, *arguments))
+
+
+def memory(function: Any, *arguments: Any) -> float:
+    """Returns the MiB of temporaries and outputs of one call, by XLA's buffer assignment."""
+    found = function.lower(*arguments).compile().memory_analysis()
+    return (found.temp_size_in_bytes + found.output_size_in_bytes) / 2**20
 
 
 def interleave(functions: Sequence[Timed], repeats: int) -> None:

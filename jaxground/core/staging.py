@@ -23,7 +23,8 @@ def prepare(
     A jitted function that closes over weights hands them to XLA as constants, which it folds for
     minutes. Here everything `f` closes over, whatever its framework, is found in the jaxpr and
     becomes an argument; and steps that depend on weights alone, such as clipping them at zero, run
-    once per set of shapes instead of at each call (at batch 1 half the time of VGG-16).
+    once per set of shapes instead of at each call (at batch 1 half the time of VGG-16), those
+    inside of loops over time or over passes, too.
 
     Args:
       method: An explainer, `method(f, *arrays, **options)`, or any traceable function.
