@@ -4,6 +4,7 @@ Signals are sums over the features of each frame, as in the thesis's figure 7.6:
 and the CNN has run once, before. Each test clip is spliced into another of another class.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -102,6 +103,23 @@ def splice(features: Features, **options) -> Spliced:
     return Spliced(plan, values[plan.clips, plan.positions], groups)
 
 
+@functools.partial(jax.jit, static_argnames="inside")
+def find(signals: dict, times, *, inside: int) -> tuple[dict, dict]:
+    """Returns windows by method and metric, and the scores that `measure_place` speaks of."""
+    windows, scores = {}, {}
+    for name, signal in signals.items():
+        windows[name] = {"known": metrics.best_window(signal, length=inside)}
+        if name in SIGNED:
+            windows[name]["unknown"] = metrics.greedy_window(signal)
+        scores[name] = {
+            metric: (metrics.temporal_iou(window, times) >= IOU).astype(float)
+            for metric, window in windows[name].items()
+        }
+        frames = metrics.frames_inside(times[:, None], length=signal.shape[1])
+        scores[name]["pointing"] = metrics.temporal_pointing_game(signal, frames)
+    return windows, scores
+
+
 def measure_place(features: Features, signals: Callable, length: int, inside: int):
     """Returns the scores of every spliced clip, by method and metric, and mAP by method.
 
@@ -110,34 +128,29 @@ def measure_place(features: Features, signals: Callable, length: int, inside: in
     """
     spliced = splice(features, length=length, inside=inside)
     plan, found = spliced.plan, signals(spliced.features, spliced.plan.labels)
-    frames = np.asarray(metrics.frames_inside(plan.times[:, None], length=length))
-    classes, scores, means = int(features.labels.max()) + 1, {}, {}
-    for name, signal in found.of.items():
-        windows = {"known": metrics.best_window(signal, length=inside)}
-        if name in SIGNED:
-            windows["unknown"] = metrics.greedy_window(signal)
-        scores[name] = {
-            metric: np.asarray(metrics.temporal_iou(window, plan.times) >= IOU, float)
-            for metric, window in windows.items()
-        }
-        scores[name]["pointing"] = np.asarray(metrics.temporal_pointing_game(signal, frames))
-        means[name] = {
+    windows, scores = jax.device_get(find(found.of, plan.times, inside=inside))
+    classes = int(features.labels.max()) + 1
+    means = {
+        name: {
             metric: mean_precision(window, found.confidence, plan, classes)
-            for metric, window in windows.items()
+            for metric, window in of_method.items()
         }
+        for name, of_method in windows.items()
+    }
+    count = len(plan.labels)
     scores["chance"] = {
-        "known": _by_chance(plan.times[:, 0], length, inside),
-        "unknown": np.full(len(frames), float(inside / length >= IOU)),  # all of the clip
-        "pointing": frames.mean(1),
+        "known": chance(plan.times[:, 0], length, inside),
+        "unknown": np.full(count, float(inside / length >= IOU)),  # all of the clip
+        "pointing": np.full(count, inside / length),
     }
     return scores, means, spliced.groups
 
 
-def _by_chance(starts: np.ndarray, length: int, inside: int) -> np.ndarray:
-    """Returns how many of all windows of the right length overlap enough with each action."""
-    windows = np.arange(length - inside + 1)[:, None] + np.array([0, inside])
-    truths = np.stack([starts, starts + inside], 1)
-    return np.asarray((metrics.temporal_iou(windows[None], truths[:, None]) >= IOU).mean(1))
+def chance(starts: np.ndarray, length: int, inside: int) -> np.ndarray:
+    """Returns which share of all windows of the right length overlap enough with each action."""
+    windows = np.arange(length - inside + 1)
+    farthest = inside * (1 - IOU) / (1 + IOU)
+    return (np.abs(windows - starts[:, None]) <= farthest).mean(1)
 
 
 def mean_precision(windows, confidence, plan: Splices, classes: int) -> float:
@@ -165,8 +178,8 @@ def measure_halves(features: Features, signals: Callable) -> dict[str, dict]:
         signal = signals(spliced.features, spliced.plan.labels).of["cEB-R"]
         right = (signal[:, start : start + 8].sum(1) > 0).astype(float)
         found[name] = {
-            "mean": np.round(signal.mean(0), 5).tolist(),
-            "deviation": np.round(signal.std(0), 5).tolist(),
+            "mean": np.round(signal.mean(0).astype(float), 5).tolist(),
+            "deviation": np.round(signal.std(0).astype(float), 5).tolist(),
             "more in the action": interval(right, spliced.groups),
         }
     return found
