@@ -35,7 +35,8 @@ OUTPUT = Path(__file__).with_name("captions.json")
 SEED, FIRST, BATCH = 0, 2000, 25  # of the drawn clips: none that training was watched by
 TAPS = "fire9", "fire7", "pool5"  # of SqueezeNet, to choose from
 PICTURES = 10  # captions in a batch
-ASKED = 6  # words of a caption that are explained together
+TO_CHOOSE = 12  # captions of each part
+ASKED = 4  # words of a caption that are explained together
 THESIS = {"cEB-R": 51.2, "caption-guided saliency": 50.1, "centre": 49.2, "random": 26.8}
 
 
@@ -108,8 +109,11 @@ def measure_clips(model, at: str, indices: range) -> dict:
             "when": np.broadcast_to(inside.mean(1)[:, None], figure.shape),
         }
         _gather(gathered["chance"], chance, kept)
-    return {name: {c: interval(np.concatenate(v)) for c, v in columns.items()}
-            for name, columns in gathered.items()}  # fmt: skip
+    found = {name: {c: interval(np.concatenate(v)) for c, v in columns.items()}
+             for name, columns in gathered.items()}  # fmt: skip
+    when = found["caption-guided saliency"]["when"]
+    found["caption-guided saliency"] = {"when": when}  # features are of whole frames: no place
+    return found
 
 
 def _measure_batch(name, model, at, video, words, places, masks, others, acting, inside):
@@ -263,7 +267,7 @@ def main() -> None:
     parser.add_argument("what", choices=("clips", "photographs"))
     parser.add_argument("--weights", help="of the captioner of clips, or folder of the others")
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--captions", type=int, default=2, help="of each photograph")
+    parser.add_argument("--captions", type=int, default=1, help="of each photograph")
     parser.add_argument("--smoke", action="store_true", help="a few, writes nothing")
     options = parser.parse_args()
     results = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
@@ -274,16 +278,20 @@ def main() -> None:
         print(table(found, ("named", "which", "event", "when")))
         results["clips"] = {"clips": count, "tap": model.card.ground_at, "scores": found}
     else:
-        folder, limit = Path(options.weights), 2 if options.smoke else None
-        look = functools.partial(measure_photographs, folder, limit=limit)
-        choice = look([("cEB-R", tap) for tap in TAPS], captions=1, chosen=False)
+        folder, smoke = Path(options.weights), options.smoke
+        few, limit = (2, 2) if smoke else (TO_CHOOSE, None)
+        choice = measure_photographs(
+            folder, [("cEB-R", tap) for tap in TAPS], captions=1, chosen=False, limit=few
+        )
         means = {tap: float(np.mean(choice[f"cEB-R at {tap}"])) for tap in TAPS}
         tap = max(TAPS, key=lambda each: means[each])
         print({each: round(100 * mean, 1) for each, mean in means.items()}, tap, flush=True)
         asked = [("cEB-R", tap), ("EB-R", tap), ("BP-R", ""), ("caption-guided saliency", "")]
-        found = summarise(look(asked, captions=options.captions, chosen=True))
+        found = summarise(
+            measure_photographs(folder, asked, captions=options.captions, chosen=True, limit=limit)
+        )
         print(table(found["methods"], ("all", "people", "others", "less centre")))
-        trained = json.loads((folder / "best.json").read_text())
+        trained = json.loads((folder / "trained.json").read_text())
         results["photographs"] = {"tap": tap, "taps": means, "captioner": trained, "thesis": THESIS,
                                   **found}  # fmt: skip
     if not options.smoke:

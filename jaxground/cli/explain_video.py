@@ -43,6 +43,11 @@ clips:
   PyAV: pip install 'jaxground[video]'). Frames are warped to the network's square. Of more than
   --chunk frames each chunk is explained by itself, in constant memory.
 
+captions:
+  The captioner that comes with the package, compact_captioner, knows scenes that are drawn and 30
+  words about them. It reads the mean of all frames, which is the same backwards. Articles,
+  prepositions and the like are not explained.
+
 the interval:
   With contrast the evidence sums to zero over time. The interval is that around its peak in which
   it is not negative; without contrast nothing is, and the interval is the whole clip.
