@@ -1,6 +1,6 @@
 """Where and when, on clips of which both are known exactly: tables 7.1 to 7.3 in small.
 
-    python -m experiments.spatiotemporal.moving_scenes           # 300 clips, minutes of a core
+    python -m experiments.spatiotemporal.moving_scenes           # 200 clips, minutes of a core
     python -m experiments.spatiotemporal.moving_scenes --smoke   # 8 clips, writes nothing
 
 The network is the one that ships. Asked for is the true event, at the last step. In space: of the
@@ -96,8 +96,8 @@ def measure_all(model, at: str, indices: range, seed: int) -> dict:
 def main() -> None:
     """Parses the command line, measures, prints, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--clips", type=int, default=300)
-    parser.add_argument("--taps", nargs="+", default=["conv1", "conv2", "conv3"])
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--taps", nargs="+", default=["conv1", "conv2"])
     parser.add_argument("--weights", default="embedded")
     parser.add_argument("--smoke", action="store_true", help="8 clips, writes nothing")
     options = parser.parse_args()
