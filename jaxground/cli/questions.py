@@ -90,14 +90,14 @@ def ask_of_classes(model: Any, texts: Sequence[str], options: Mapping[str, Any])
         found = spatiotemporal_grounding(
             model.features, model.classify, video, chosen[None], **_passes(options, video)
         )
-        return chosen, overall[chosen], overall, *_summarised(found)
+        return chosen, overall[chosen], overall, _summarised(found)
 
     compiled = _compiled(model, localise)
 
     def explain(video: jax.Array) -> Found:
-        chosen, probabilities, overall, *rest = jax.device_get(compiled(video))
+        chosen, probabilities, overall, rest = jax.device_get(compiled(video))
         asked = tuple(target.asked for target in targets)
-        return Found(asked, chosen, probabilities, *rest, overall)
+        return Found(asked, chosen, probabilities, overall=overall, **rest)
 
     return Question(
         "+".join(target.asked.casefold() for target in targets),
@@ -106,11 +106,11 @@ def ask_of_classes(model: Any, texts: Sequence[str], options: Mapping[str, Any])
     )
 
 
-def ask_of_words(model: models.Captioner, text: str, options: Mapping[str, Any]) -> Question:
+def ask_of_words(model: Any, text: str, options: Mapping[str, Any]) -> Question:
     """Returns the question what every content word of a sentence was read from.
 
     Args:
-      model: A captioner.
+      model: A captioner with a card.
       text: The sentence; without one it is what the captioner itself says.
       options: Of the grounding.
 
@@ -134,7 +134,7 @@ def ask_of_words(model: models.Captioner, text: str, options: Mapping[str, Any])
         probabilities = jax.nn.softmax(model(video, words)[0].astype(jnp.float32))
         at = np.array(places)
         found = ground_caption(model, video, words, ask=places, **_passes(options, video))
-        return probabilities[at, words[0, at]], *_summarised(found)
+        return probabilities[at, words[0, at]], _summarised(found)
 
     compiled = _compiled(model, localise, static_argnames="places")
 
@@ -144,11 +144,18 @@ def ask_of_words(model: models.Captioner, text: str, options: Mapping[str, Any])
         places = content_places(sentence)
         if not places:
             raise ValueError(f"it says {sentence!r}, in which no word has content")
-        probabilities, *rest = jax.device_get(compiled(video, words, places=places))
+        probabilities, rest = jax.device_get(compiled(video, words, places=places))
         asked = tuple(sentence.split()[place] for place in places)
-        at = np.array(places)
-        none = np.zeros(0, np.float32)
-        return Found(asked, words[0, at], probabilities, *rest, none, sentence, at)
+        at, none = np.array(places), np.zeros(0, np.float32)
+        return Found(
+            asked,
+            words[0, at],
+            probabilities,
+            overall=none,
+            sentence=sentence,
+            places=at,
+            **rest,
+        )
 
     title = "caption" if given is None else models.sentence_of(given[0], names)
     return Question(title, {"caption": "greedy" if given is None else title}, explain)
@@ -166,11 +173,11 @@ def _passes(options: Mapping[str, Any], video: jax.Array) -> dict[str, Any]:
     return {**options, "batch_size": size if size < video.shape[1] else None}
 
 
-def _summarised(found: SpatiotemporalGrounding) -> tuple[jax.Array, ...]:
-    """Returns of one video what is kept, maps, signals, windows and peaks."""
+def _summarised(found: SpatiotemporalGrounding) -> dict[str, Any]:
+    """Returns of one video what is kept, maps, signals, windows and peaks, by name."""
     values, signals, kept = (x[0] for x in found)
     frames = values.max((2, 3)).argmax(1)
     peaks = maps.peak(values[jnp.arange(len(values)), frames])
     peaks = jnp.concatenate([frames[:, None], peaks], 1)
     windows = jnp.where(kept[:, None] > 0, metrics.greedy_window(signals), 0)
-    return kept, values, signals, windows, peaks
+    return dict(kept=kept, maps=values, signals=signals, windows=windows, peaks=peaks)
