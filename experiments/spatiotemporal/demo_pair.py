@@ -148,7 +148,7 @@ def draw(measured: dict, path: Path) -> None:
 
 def main() -> None:
     """Parses the command line, measures, prints, and writes JSON and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--pictures", type=Path, help="folder for key frames with maps")
     parser.add_argument("--smoke", action="store_true", help="8 frames, writes nothing")
     options = parser.parse_args()
@@ -169,7 +169,7 @@ def main() -> None:
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
         for action, (found, signal, window) in shown.items():
-            large = np.asarray(maps.resize(found, frames.shape[1:3]))
+            large = np.asarray(maps.resize(found, (frames.shape[1], frames.shape[2])))
             track = Track(action, overlay_video(frames, np.maximum(large, 0)), signal, window)
             truth = measured[action]["frames"]
             timeline([track], options.pictures / f"{action}.png", truth=truth)

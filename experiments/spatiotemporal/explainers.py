@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxground import attribution
 from jaxground import spatiotemporal as through
+from jaxground.spatiotemporal.cells import Cell
 
 THRESHOLD = 0.5  # of the probability, above which frames are found
 SIGNED = "cEB-R", "cEB by frame", "probability"  # others are never negative: no interval in them
@@ -22,7 +23,7 @@ def make_explainers(
     classify_frames: Callable,
     *,
     at: str | None,
-    cell: through.cells.Cell = "paper",
+    cell: Cell = "paper",
 ) -> dict[str, Callable]:
     """Returns functions from videos and targets to maps `[batch, time, h, w]` and signals.
 

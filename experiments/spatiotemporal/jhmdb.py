@@ -83,7 +83,7 @@ def measure_each(clips: list, measure: Callable, path: Path) -> dict[str, dict[s
 
 def measure_space(networks, clips, folder: Path) -> dict:
     """Returns table 7.1."""
-    program = jhmdb_space.make_program(*networks, jhmdb_space.TABLE)
+    program = jhmdb_space.make_program(networks, jhmdb_space.TABLE)
 
     def measure(number, clip):
         return jhmdb_space.measure_clip(program, networks[0], clip, number)
@@ -96,7 +96,7 @@ def measure_space(networks, clips, folder: Path) -> dict:
 
 def measure_both(networks, clips, folder: Path) -> dict:
     """Returns whether the one peak of a spliced clip is right in time, and in space and time."""
-    program = jhmdb_space.make_program(*networks, jhmdb_space.BOTH)
+    program = jhmdb_space.make_program(networks, jhmdb_space.BOTH)
     labels = np.array([clip.label for clip in clips])
 
     def measure(number, clip):
@@ -155,7 +155,7 @@ def show(results: dict) -> None:
 
 def main() -> None:
     """Parses the command line, measures, prints, and writes JSON and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--networks", type=Path, required=True, help="from train_jhmdb")
     parser.add_argument("--kind", default="relu", choices=("relu", "tanh"))
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)

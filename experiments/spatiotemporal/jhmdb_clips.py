@@ -8,7 +8,7 @@ last frame.
 
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class ActionReader(nnx.Module):
         self.classifier = make.classifier(WIDTH if kind == "frame" else UNITS, classes)
 
     @property
-    def reading(self) -> nnx.Module:
+    def reading(self) -> Any:
         """Returns the layer that reads the inputs: it has `kernel` and `bias`."""
         return self.classifier if self.lstm is None else self.lstm
 
@@ -86,9 +86,9 @@ class ActionReader(nnx.Module):
 
         Excitation Backprop wants inputs that are not negative, and does not see biases.
         """
-        kernel = self.reading.kernel[...] / deviation[:, None]
-        self.reading.bias[...] = self.reading.bias[...] - mean @ kernel
-        self.reading.kernel[...] = kernel
+        kernel, bias = self.reading.kernel, self.reading.bias
+        kernel[...] = kernel[...] / deviation[:, None]
+        bias[...] = bias[...] - mean @ kernel[...]
 
 
 def read_frames(cnn, frames: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.spatiotemporal.explainers import make_explainers
-from experiments.spatiotemporal.jhmdb_clips import ActionReader, preprocess, read_frames
+from experiments.spatiotemporal.jhmdb_clips import preprocess, read_frames
 from jaxground import maps, metrics
 from jaxground.data.jhmdb import ActorClip
 
@@ -23,8 +23,14 @@ TABLE = "EB by frame", "EB-R", "cEB by frame", "cEB-R", "BP by frame", "BP-R", "
 BOTH = "cEB-R", "EB-R", "cEB by frame", "BP-R", "frame difference"
 
 
-def make_program(cnn, reader: ActionReader, frame_reader: ActionReader, names: Sequence[str]):
-    """Returns a compiled function from videos and targets to maps by name."""
+def make_program(networks: tuple, names: Sequence[str]) -> Callable:
+    """Returns a compiled function from videos and targets to maps by name.
+
+    Args:
+      networks: SqueezeNet, the recurrent network and the frame network.
+      names: Of `explainers.make_explainers`.
+    """
+    cnn, reader, frame_reader = networks
 
     def features(frames):
         return read_frames(cnn, frames)
@@ -67,7 +73,7 @@ def without_network(shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
 def measure_clip(program: Callable, cnn, clip: ActorClip, seed: int) -> dict[str, dict]:
     """Returns the share of frames in which each method hits "box" and "pixels"."""
     frames = clip.frames()
-    size = frames.shape[1:3]
+    size = frames.shape[1], frames.shape[2]
     masks = clip.masks(size)
     video = jnp.asarray(preprocess(cnn, frames))[None]
     found = {name: each[0] for name, each in program(video, jnp.array([clip.label])).items()}
@@ -90,7 +96,7 @@ def measure_both(program: Callable, cnn, clip: ActorClip, other: ActorClip, firs
     """
     halves = [each.frames()[::2] for each in ((clip, other) if first else (other, clip))]
     frames = np.concatenate(halves)
-    size = frames.shape[1:3]
+    size = frames.shape[1], frames.shape[2]
     masks = clip.masks(size)[::2]
     nothing = np.zeros_like(masks)
     masks = np.concatenate([masks, nothing] if first else [nothing, masks])

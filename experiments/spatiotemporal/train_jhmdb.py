@@ -193,7 +193,7 @@ def select(settings: list[Setting], features: Features, parts, folder: Path) -> 
 
 def main() -> None:
     """Parses the command line, trains, and writes weights and accuracies."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--smoke", action="store_true", help="2 steps on 12 clips")
     options = parser.parse_args()
