@@ -137,8 +137,11 @@ def _curve(axes, track: Track, keys, truth, first: int, every: int) -> None:
     low, high = axes.get_ylim()
     if truth is not None:
         high += 0.12 * (high - low)
-        axes.hlines(high, *edges(truth), color=TRUE, linewidth=5)
-        axes.text(edges(truth)[1], high, "  true", color=TRUE, size=8, va="center")
+        start, end = edges(truth)
+        axes.hlines(high, start, end, color=TRUE, linewidth=5)
+        before = truth[0] > len(numbers) - truth[1]  # the label stands where there is more room
+        place, side = (start, "right") if before else (end, "left")
+        axes.text(place, high, "  true  ", color=TRUE, size=8, va="center", ha=side)
     axes.set_ylim(low, high + 0.08 * (high - low))
     axes.set_xlim(*edges((0, len(numbers))))
     axes.set_xlabel("frame", size=8, labelpad=1)
