@@ -208,7 +208,7 @@ def drop_unusable(examples: Iterable[Example], source: str) -> list[Example]:
       source: Where, for the warning.
 
     Example:
-      >>> cat = Instance("cat", (-1.0, 0.0, 2.0, 9.0))
+      >>> cat = Instance("cat", (-1.0, 0.0, 2.0, 6.0))
       >>> (example,) = drop_unusable([Example("1.jpg", None, (4, 4), (cat,))], "annotations.json")
       >>> example.instances[0].box
       (0.0, 0.0, 2.0, 4.0)

@@ -133,7 +133,8 @@ def test_loops_and_regions_read_what_depends_on_weights_alone(method, f, rules):
 def test_loops_give_the_same_when_prepared():
     x, prior = abs(normal(2, 40)), jnp.ones((2, 40))
     direct = jax.jit(lambda x, prior: in_passes(nested, x, prior))(x, prior)
-    np.testing.assert_array_equal(prepare(in_passes, nested)(x, prior), direct)
+    # Not bit for bit: weights that are arguments are multiplied by another kernel here and there.
+    np.testing.assert_allclose(prepare(in_passes, nested)(x, prior), direct, rtol=1e-5)
 
 
 def test_a_region_stays_rematerialised():

@@ -83,7 +83,7 @@ def test_networks_learn_from_no_label_of_what_they_are_measured_on(features):
 
 
 def test_a_training_says_something_of_all_clips_and_goes_on_with_nothing_else(tmp_path, features):
-    setting = train_jhmdb.Setting("frame", 0.5, 0.01, steps=1)
+    setting = train_jhmdb.Setting("frame", 0.5, 0.01, steps=10)
     parts = np.where(features.is_test, train_jhmdb.PARTS, np.arange(24) // 2 % 3)
     held = [train_jhmdb.PARTS, train_jhmdb.PARTS]
     said, weights = train_jhmdb.train(setting, features, parts, held, tmp_path)
