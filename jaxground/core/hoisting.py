@@ -79,7 +79,8 @@ class _Sieve:
         self.shapes.update(program.shapes)
         for slot, constant in program.constants.items():
             literal = np.ndim(constant) == 0 and not isinstance(constant, jax.Array)
-            value = (np.asarray(constant).item(), self.shapes[slot].dtype) if literal else None
+            # By their bytes: 0.0 equals -0.0.
+            value = (np.asarray(constant).tobytes(), self.shapes[slot].dtype) if literal else None
             self.kept[slot] = self._computed.setdefault(value or id(constant), (slot,))[0]
             self._literals.update([slot] if literal else [])
             if self.kept[slot] == slot:

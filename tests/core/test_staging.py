@@ -137,6 +137,13 @@ def test_loops_give_the_same_when_prepared():
     np.testing.assert_allclose(prepare(in_passes, nested)(x, prior), direct, rtol=1e-5)
 
 
+def test_zeros_of_either_sign_are_two_constants():
+    x = jnp.ones((1, 2))
+    f = lambda x: jnp.concatenate([1 / (x * 0.0), 1 / (x * -0.0)], 1)  # noqa: E731
+    found = prepare(lambda f, x: f(x), f)(x)
+    np.testing.assert_array_equal(found, [[np.inf, np.inf, -np.inf, -np.inf]])
+
+
 def test_a_region_stays_rematerialised():
     x, prior = abs(normal(2, 40)), jnp.ones((2, 40))
     f = jax.checkpoint(wide)
