@@ -179,5 +179,5 @@ def _summarised(found: SpatiotemporalGrounding) -> dict[str, Any]:
     frames = values.max((2, 3)).argmax(1)
     peaks = maps.peak(values[jnp.arange(len(values)), frames])
     peaks = jnp.concatenate([frames[:, None], peaks], 1)
-    windows = jnp.where(kept[:, None] > 0, metrics.greedy_window(signals), 0)
+    windows = metrics.greedy_window(signals)  # of a dead target empty: nothing in it is positive
     return dict(kept=kept, maps=values, signals=signals, windows=windows, peaks=peaks)
