@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import jaxground
 from experiments.excitation_dropout.recipes import Recipe
 from experiments.training.augmentation import augment, central
-from experiments.training.loop import TrainState
+from experiments.training.loop import TrainState, updated
 from experiments.training.placement import place
 from jaxground import dropout, models
 from jaxground.metrics import utilisation
@@ -64,10 +64,7 @@ def make_step(graph, recipe: Recipe, scheme: str, optimiser):
             return losses.mean(), (logits.argmax(-1) == labels).mean()
 
         (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(state.weights)
-        updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
-        weights = optax.apply_updates(state.weights, updates)
-        state = state._replace(step=state.step + 1, weights=weights, momentum=momentum)
-        return state, {"loss": value, "accuracy": accuracy}
+        return updated(state, optimiser, gradient), {"loss": value, "accuracy": accuracy}
 
     return step
 

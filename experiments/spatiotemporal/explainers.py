@@ -1,4 +1,4 @@
-"""The explainers of tables 7.1 to 7.3, by name: each takes videos and targets to maps and signals.
+"""The explainers of the thesis's tables, by name: they take videos and targets to maps and signals.
 
 A signal is the sum of each frame's map. That of EB frame by frame is nearly flat by construction,
 for each frame gets a mass of one. "probability" has no maps; "frame difference" knows no class.
@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxground import attribution
+from jaxground import attribution, core
 from jaxground import spatiotemporal as through
 from jaxground.spatiotemporal.cells import Cell
 
 THRESHOLD = 0.5  # of the probability, above which frames are found
+OF_WORDS = "cEB-R", "EB-R", "BP-R", "caption-guided saliency"
 SIGNED = "cEB-R", "cEB by frame", "probability"  # others are never negative: no interval in them
 
 
@@ -72,3 +73,31 @@ def make_explainers(
         "probability": probability,
         "frame difference": partial(summed, difference),
     }
+
+
+def explain_words(name: str, model, at: str, video, words, places):
+    """Returns maps `[batch, k, time, h, w]` and signals `[batch, k, time]` of words at places."""
+    context = (model.embed(words),)
+    targets = jnp.take_along_axis(words, places, 1)
+    options = {"step": places, "context": context}
+    if name == "BP-R":
+        found = through.spatiotemporal_gradient(
+            model.features, model.decode, video, targets, **options
+        )
+        return found, found.sum((3, 4))
+    if name == "caption-guided saliency":
+        frames = video.reshape(-1, *video.shape[2:])
+        hidden = core.split(model.cnn, frames, at=model.at).hidden  # [n, h, w, c] or [n, c]
+        hidden = hidden.reshape(*video.shape[:2], *hidden.shape[1:])
+        found = through.caption_guided_saliency(model, hidden, words, batch_size=64 * len(video))
+        found = jnp.take_along_axis(
+            found, places.reshape(*places.shape, *[1] * (found.ndim - 2)), 1
+        )
+        if found.ndim == 3:  # features of whole frames: when, not where
+            return jnp.zeros((*found.shape, 2, 2)), found
+        return found, found.sum((3, 4))
+    contrastive = name == "cEB-R"
+    found = through.spatiotemporal_grounding(
+        model.features, model.decode, video, targets, contrastive=contrastive, at=at, **options
+    )
+    return found.maps, found.signal

@@ -11,7 +11,6 @@ from which evaluations draw. Stopped at any moment, the same command goes on.
 """
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -22,60 +21,28 @@ import optax
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from experiments.spatiotemporal.drawn_sentences import (
+    DRAWN,
+    KINDS,
+    LENGTH,
+    OF_FRAMES,
+    draw,
+    draw_once,
+    read_frame,
+    read_sentence,
+)
 from experiments.spatiotemporal.train_moving_scenes import normalise, unpack
 from experiments.training import loop
 from experiments.training.placement import gather, make_mesh
 from experiments.training.sources import Resident
 from jaxground import models
 from jaxground.data.figures import FIGURES
-from jaxground.data.moving_scenes import EVENTS, MovingScenes, draw_clips
 from jaxground.data.scenes import COLOURS
-from jaxground.data.sentences import describe_clips
-from jaxground.models.compact_captioner import SCENES, CompactCaptioner
-from jaxground.models.compact_lrcn import SIDE
+from jaxground.models.compact_captioner import CompactCaptioner
 
 SEED, HELD_OUT_SEED = 1, 0
-WORDS = models.create("compact_captioner").card.class_names
-LENGTH = 12  # of the longest sentence about two figures, with its end
-KINDS = len(COLOURS) * len(FIGURES)
 PLACES = 4 * len(COLOURS)  # centre and size of the figure in each colour
-DRAWN = 100  # clips at a time
 BATCH, PEAK = 64, 3e-3
-OF_FRAMES = dataclasses.replace(SCENES, events=tuple(EVENTS))  # what the CNN sees
-
-
-def draw(
-    count: int, seed: int, *, scenes: MovingScenes = SCENES, first: int = 0
-) -> tuple[np.ndarray, ...]:
-    """Returns frames `uint8[n, time, 32, 32, 3]`, figures and sentences of clips.
-
-    Figures are `int32[n, time, objects, 6]`: box, colour and shape, the box zeros if not to be
-    seen. Sentences are `int32[n, 12]`, their ends zeros.
-    """
-    parts = []
-    for start in range(first, first + count, DRAWN):
-        clips = draw_clips(scenes, range(start, min(start + DRAWN, first + count)), seed=seed)
-        n, time, side = clips.frames.shape[:3]
-        small = clips.frames.reshape(n, time, SIDE, side // SIDE, SIDE, side // SIDE, 3)
-        kinds = np.stack([clips.colours, clips.shapes], -1)[:, :, None].repeat(time, 2)
-        figures = np.concatenate([clips.boxes, kinds], -1).swapaxes(1, 2)
-        sentences = np.zeros((n, LENGTH), np.int32)
-        told_of = describe_clips(clips, scenes.events, seed=start)
-        for row, told in zip(sentences, told_of, strict=True):
-            row[: len(told.words)] = models.word_indices(str(told), WORDS)
-        frames = small.mean((3, 5)).round().astype(np.uint8)
-        parts.append((frames, figures.astype(np.int32), sentences))
-    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-
-
-def draw_once(folder: Path, count: int, seed: int, **options) -> list[np.ndarray]:
-    """Returns what `draw` does, from the files of an earlier run if they are there."""
-    files = [folder / f"{name}.npy" for name in ("frames", "figures", "sentences")]
-    if not all(file.exists() for file in files):
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, array in zip(files, draw(count, seed, **options), strict=True):
-            np.save(file, array)
-    return [np.load(file) for file in files]
 
 
 def make_network(weights: dict) -> CompactCaptioner:
@@ -120,23 +87,6 @@ def make_readers() -> dict:
     }  # fmt: skip
 
 
-def read_frame(figures):
-    """Returns what a frame shows: `[kinds, colours and shapes]`, `[colours, 4]`, and which count.
-
-    Of two figures in a colour there is no one place.
-    """
-    box, colour, shape = figures[:, :4], figures[:, 4], figures[:, 5]
-    seen = (box[:, 2] > box[:, 0]) & (colour >= 0)
-    colours = jax.nn.one_hot(colour, len(COLOURS)) * seen[:, None]
-    shapes = jax.nn.one_hot(shape, len(FIGURES)) * seen[:, None]
-    kinds = jnp.einsum("nc,ns->cs", colours, shapes).reshape(-1)
-    names = jnp.concatenate([kinds, colours.max(0), shapes.max(0)])
-    centre = (box[:, :2] + box[:, 2:]) / 2 / SCENES.side
-    size = (box[:, 2:] - box[:, :2]) / SCENES.side
-    places = jnp.einsum("nc,nk->ck", colours, jnp.concatenate([centre, size], 1))
-    return jnp.minimum(names, 1), places, colours.sum(0) == 1
-
-
 def make_frame_step(optimiser, frozen: dict):
     """Returns the training step of the CNN for `loop.make_program`: a frame of each clip."""
 
@@ -159,7 +109,11 @@ def make_frame_step(optimiser, frozen: dict):
             return losses.sum(1).mean() + 30 * away, (away, right.all(1).mean())
 
         (loss, (away, right)), gradient = jax.value_and_grad(measure, has_aux=True)(state.weights)
-        return _updated(state, optimiser, gradient), {"loss": loss, "away": away, "names": right}
+        return loop.updated(state, optimiser, gradient), {
+            "loss": loss,
+            "away": away,
+            "names": right,
+        }
 
     return step
 
@@ -177,28 +131,9 @@ def make_sentence_step(optimiser, frozen: dict):
             return (losses * said).sum() / said.sum(), right.all(1).mean()
 
         (loss, right), gradient = jax.value_and_grad(measure, has_aux=True)(state.weights)
-        return _updated(state, optimiser, gradient), {"loss": loss, "sentences": right}
+        return loop.updated(state, optimiser, gradient), {"loss": loss, "sentences": right}
 
     return step
-
-
-def _updated(state, optimiser, gradient):
-    updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
-    weights = optax.apply_updates(state.weights, updates)
-    return state._replace(step=state.step + 1, weights=weights, momentum=momentum)
-
-
-def read_sentence(words) -> dict:
-    """Returns what a sentence, a row of indices, says: the event, who does it, and who is there."""
-    text = models.sentence_of(words, WORDS).split()
-    names = [i for i in range(len(text) - 1) if text[i] in COLOURS and text[i + 1] in FIGURES]
-    event = [e for e in SCENES.events if f" {e} " in f" {' '.join(text)} "]
-    does = text.index(event[0].split()[0]) if event else -1
-    return {
-        "event": event[:1],
-        "actor": text[max(does - 2, 0) : does] if event else [],
-        "figures": sorted(" ".join(text[i : i + 2]) for i in names),
-    }
 
 
 def make_measure(features, words):

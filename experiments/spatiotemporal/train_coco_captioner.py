@@ -107,10 +107,7 @@ def make_step(optimiser, *, seeing: bool):
             return (loss * used).sum() / (count * used).sum()
 
         loss, gradient = jax.value_and_grad(measure)(state.weights)
-        updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
-        weights = optax.apply_updates(state.weights, updates)
-        state = state._replace(step=state.step + 1, weights=weights, momentum=momentum)
-        return state, {"loss": loss}
+        return loop.updated(state, optimiser, gradient), {"loss": loss}
 
     return step
 

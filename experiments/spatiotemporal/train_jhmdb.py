@@ -98,10 +98,7 @@ def make_step(graph, setting: Setting, optimiser, mean, deviation):
             return jnp.where(trained, losses, 0).sum() / jnp.maximum(trained.sum(), 1) + penalty
 
         loss, gradient = jax.value_and_grad(measure)(state.weights)
-        updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
-        weights = optax.apply_updates(state.weights, updates)
-        state = state._replace(step=state.step + 1, weights=weights, momentum=momentum)
-        return state, {"loss": loss}
+        return loop.updated(state, optimiser, gradient), {"loss": loss}
 
     return step
 

@@ -130,10 +130,7 @@ def make_step(optimiser, cutting: bool):
             return jnp.where(known, losses, 0).sum() / known.sum(), hits
 
         (loss, hits), gradient = jax.value_and_grad(measure, has_aux=True)(state.weights)
-        updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
-        weights = optax.apply_updates(state.weights, updates)
-        state = state._replace(step=state.step + 1, weights=weights, momentum=momentum)
-        return state, {"loss": loss, "accuracy": hits}
+        return loop.updated(state, optimiser, gradient), {"loss": loss, "accuracy": hits}
 
     return step
 

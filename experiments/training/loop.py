@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.training import checkpoints
@@ -38,6 +39,13 @@ def start(weights: Sequence, optimiser, seeds: Sequence[int], settings, mesh) ->
     ]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
     return place(stacked, mesh, "run")
+
+
+def updated(state: TrainState, optimiser, gradient) -> TrainState:
+    """Returns the state after one step of an Optax optimiser."""
+    updates, momentum = optimiser.update(gradient, state.momentum, state.weights)
+    weights = optax.apply_updates(state.weights, updates)
+    return state._replace(step=state.step + 1, weights=weights, momentum=momentum)
 
 
 def make_program(step: Callable, source, mesh) -> Callable:

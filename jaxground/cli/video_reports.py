@@ -92,7 +92,7 @@ def record(setup: Setup, clip: Clip, found: Found) -> dict[str, Any]:
         "weights": setup.weights,
         "map": {"height": found.maps.shape[2], "width": found.maps.shape[3]},
         "sentence": found.sentence,
-        "top": [classes.described(int(i), names, found.overall[i]) for i in best],
+        "top": [classes.described(int(i), names, float(found.overall[i])) for i in best],
         "targets": [_target(setup, clip, found, i) for i in range(len(found.targets))],
         "versions": {
             "jaxground": __version__,

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.spatiotemporal import captions, coco_captions
-from experiments.spatiotemporal.train_captioner import (
+from experiments.spatiotemporal import captions, coco_captions, photograph_words
+from experiments.spatiotemporal.drawn_sentences import (
     KINDS,
     WORDS,
     draw,
     read_frame,
     read_sentence,
 )
+from experiments.spatiotemporal.explainers import OF_WORDS
 from jaxground import models
 from jaxground.data.figures import FIGURES
 from jaxground.data.scenes import COLOURS
@@ -44,7 +45,7 @@ def test_what_hits():
     image = coco_captions.Image(
         Path("a.jpg"), (4, 4), (), {"dog": boxes, "person": boxes * 0 + [0, 0, 1, 1]}
     )
-    assert captions.covered(boxes) == pytest.approx(0.125 + 0.25)
+    assert photograph_words.covered(boxes) == pytest.approx(0.125 + 0.25)
     found = np.zeros((4, 4, 4))
     found[0, 0, 3], found[1, 3, 3], found[2, 0, 0] = 2, 3, 1.5
     row = {"places": [5, 6, 9, 10], "phrases": [
@@ -53,7 +54,7 @@ def test_what_hits():
         coco_captions.Phrase("dog", (9,)),
         coco_captions.Phrase("person", (10,)),
     ]}  # fmt: skip
-    assert captions.hits(found, row, image) == [1, 0, 1, 0]
+    assert photograph_words.hits(found, row, image) == [1, 0, 1, 0]
 
 
 def test_what_a_sentence_says():
@@ -84,9 +85,9 @@ def test_what_a_frame_shows():
 
 def test_the_committed_table_is_whole():
     found = json.loads(captions.OUTPUT.read_text())
-    assert set(captions.METHODS) <= set(found["clips"]["scores"])
+    assert set(OF_WORDS) <= set(found["clips"]["scores"])
     methods = found["photographs"]["methods"]
-    assert {*captions.METHODS, "centre", "random"} == {name.split(" at ")[0] for name in methods}
+    assert {*OF_WORDS, "centre", "random"} == {name.split(" at ")[0] for name in methods}
     for row in methods.values():
         mean, low, high = row["all"]
         assert low <= mean <= high
