@@ -22,6 +22,7 @@ from flax import nnx
 from experiments.spatiotemporal import jhmdb_space, jhmdb_time
 from experiments.spatiotemporal.intervals import interval, table, verdict
 from experiments.spatiotemporal.jhmdb_clips import (
+    LOOK,
     ActionReader,
     compute_features,
     load_reader,
@@ -162,12 +163,12 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="few clips, untrained, no results")
     options = parser.parse_args()
     clips, classes = read_clips(12 if options.smoke else None)
-    features = compute_features(clips, options.networks)
+    features = compute_features(clips, LOOK, options.networks)
     tested = [clip for clip in clips if clip.is_test]
     readers = [
         ActionReader(kind, len(classes), rngs=nnx.Rngs(0))
         if options.smoke
-        else load_reader(options.networks / f"{kind}.safetensors", kind, len(classes))
+        else load_reader(options.networks / f"{LOOK}-{kind}.safetensors", kind, len(classes))
         for kind in (options.kind, "frame")
     ]
     networks = make_cnn(), *readers

@@ -1,9 +1,9 @@
 """Clips of J-HMDB as networks read them, and the networks that read them.
 
-The CNN is SqueezeNet as it was trained on ImageNet. What it makes of a frame, the mean and the
-maximum over positions of each channel of its last fire module, is computed once: features of a
-clip as it is and of its mirror image. An LSTM reads them, and how much each changed since the
-last frame.
+The CNN is SqueezeNet as it was trained on ImageNet. It looks at the frames as they are, or at
+pictures in which what moves stands out. What it makes of one, the mean and the maximum over
+positions of each channel of its last fire module, is computed once: features of a clip as it is
+and of its mirror image. An LSTM reads them, and how much each changed since the last frame.
 """
 
 import os
@@ -32,6 +32,9 @@ LAST, WIDTH = "fire9", 1024
 UNITS = 64
 REMEMBER = 2.0  # bias of the forget gate at the start: an LSTM that forgets sees two frames
 Kind = Literal["relu", "tanh", "frame"]
+Look = Literal["frames", "motion"]
+LOOK: Look = "motion"  # of the networks that are explained
+GAIN = 2.0  # of motion, beside frames that are faded by half
 
 
 class ActionReader(nnx.Module):
@@ -117,26 +120,40 @@ def read_clips(limit: int | None = None) -> tuple[list[ActorClip], tuple[str, ..
     return (clips if limit is None else clips[:: len(clips) // limit][:limit]), classes
 
 
-def preprocess(cnn, frames: np.ndarray) -> np.ndarray:
-    """Returns whole frames as SqueezeNet reads them, their shorter side 224 pixels."""
-    return cnn.card.preprocess(frames, crop=False)
+def show(frames: np.ndarray, look: Look) -> np.ndarray:
+    """Returns the pictures `uint8[time, h, w, 3]` that SqueezeNet looks at, of a clip's frames.
+
+    "motion" is the frame, half faded to grey, with what changes from the frame before to the one
+    after. Who moves has a light edge and a dark one, and what stands still is still seen.
+    """
+    if look == "frames":
+        return frames
+    padded = np.pad(frames.astype(np.float32), ((1, 1), (0, 0), (0, 0), (0, 0)), mode="edge")
+    faded = (padded[1:-1] + 128) / 2
+    return np.clip(faded + GAIN * (padded[2:] - padded[:-2]), 0, 255).astype(np.uint8)
 
 
-def compute_features(clips: list[ActorClip], folder: Path) -> Features:
+def preprocess(cnn, pictures: np.ndarray) -> np.ndarray:
+    """Returns whole pictures as SqueezeNet reads them, their shorter side 224 pixels."""
+    return cnn.card.preprocess(pictures, crop=False)
+
+
+def compute_features(clips: list[ActorClip], look: Look, folder: Path) -> Features:
     """Returns the features of clips, from `folder` where they were computed before.
 
     Raises:
-      ValueError: The folder has those of other clips or weights.
+      ValueError: The folder has those of other clips, weights or pictures.
     """
-    claim(folder, {"clips": len(clips), "archive": sha256(CLIPS), "weights": sha256(WEIGHTS)})
-    path = folder / "features.npy"
+    recipe = {"clips": len(clips), "archive": sha256(CLIPS), "weights": sha256(WEIGHTS)}
+    claim(folder, recipe | {"gain": GAIN})
+    path = folder / f"{look}.npy"
     if not path.exists():
         cnn = make_cnn()
         read = jax.jit(lambda frames: read_frames(cnn, frames))
         rows = []
         for clip in clips:
-            frames = clip.frames()
-            both = [read(preprocess(cnn, each)) for each in (frames, frames[:, :, ::-1])]
+            pictures = show(clip.frames(), look)
+            both = [read(preprocess(cnn, each)) for each in (pictures, pictures[:, :, ::-1])]
             rows.append(np.stack(both).astype(np.float16))
         beside = path.with_suffix(".part.npy")
         np.save(beside, np.stack(rows))

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.spatiotemporal.explainers import make_explainers
-from experiments.spatiotemporal.jhmdb_clips import preprocess, read_frames
+from experiments.spatiotemporal.jhmdb_clips import LOOK, preprocess, read_frames, show
 from jaxground import maps, metrics
 from jaxground.data.jhmdb import ActorClip
 
 TAP = "pool5"  # of SqueezeNet's card
 TOLERANCE = 15 / 320  # of the width
-TABLE = "EB by frame", "EB-R", "cEB by frame", "cEB-R", "BP by frame", "BP-R", "frame difference"
-BOTH = "cEB-R", "EB-R", "cEB by frame", "BP-R", "frame difference"
+TABLE = "EB by frame", "EB-R", "cEB by frame", "cEB-R", "BP by frame", "BP-R"
+BOTH = "cEB-R", "EB-R", "cEB by frame", "BP-R"
 
 
 def make_program(networks: tuple, names: Sequence[str]) -> Callable:
@@ -62,12 +62,14 @@ def play(found, masks, *, tolerance: int):
     )
 
 
-def without_network(shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """Returns maps that point to the centre, and to a random pixel, of frames `[time, h, w]`."""
-    rows, columns = (np.abs(np.arange(n) - (n - 1) / 2) for n in shape[-2:])
-    centre = -np.hypot(rows[:, None], columns)
+def without_network(frames: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Returns maps `[time, h, w]` of what changes, of the centre, and of random pixels."""
+    shape = frames.shape[:3]
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0, prepend=frames[:1])).max(-1)
+    rows, columns = (np.abs(np.arange(n) - (n - 1) / 2) for n in shape[1:])
+    centre = np.broadcast_to(-np.hypot(rows[:, None], columns), shape).astype(np.float32)
     noise = np.random.default_rng(seed).random(shape, np.float32)
-    return {"centre": np.broadcast_to(centre, shape).astype(np.float32), "chance": noise}
+    return {"frame difference": change, "centre": centre, "chance": noise}
 
 
 def measure_clip(program: Callable, cnn, clip: ActorClip, seed: int) -> dict[str, dict]:
@@ -75,9 +77,9 @@ def measure_clip(program: Callable, cnn, clip: ActorClip, seed: int) -> dict[str
     frames = clip.frames()
     size = frames.shape[1], frames.shape[2]
     masks = clip.masks(size)
-    video = jnp.asarray(preprocess(cnn, frames))[None]
+    video = jnp.asarray(preprocess(cnn, show(frames, LOOK)))[None]
     found = {name: each[0] for name, each in program(video, jnp.array([clip.label])).items()}
-    found |= without_network((len(frames), *size), seed)
+    found |= without_network(frames, seed)
     near = round(TOLERANCE * size[1])
     return {
         name: {
@@ -94,15 +96,16 @@ def measure_both(program: Callable, cnn, clip: ActorClip, other: ActorClip, firs
     Half of the clip's frames are every second one of the action, first or last, and half those of
     another. "where and when" is the peak over all frames, on pixels; "when", in the right half.
     """
-    halves = [each.frames()[::2] for each in ((clip, other) if first else (other, clip))]
-    frames = np.concatenate(halves)
+    halves = [each.frames() for each in ((clip, other) if first else (other, clip))]
+    frames = np.concatenate([half[::2] for half in halves])
+    pictures = np.concatenate([show(half, LOOK)[::2] for half in halves])  # the cut is no motion
     size = frames.shape[1], frames.shape[2]
     masks = clip.masks(size)[::2]
     nothing = np.zeros_like(masks)
     masks = np.concatenate([masks, nothing] if first else [nothing, masks])
-    video = jnp.asarray(preprocess(cnn, frames))[None]
+    video = jnp.asarray(preprocess(cnn, pictures))[None]
     found = {name: each[0] for name, each in program(video, jnp.array([clip.label])).items()}
-    found["chance"] = without_network((len(frames), *size), seed)["chance"]
+    found |= {n: each for n, each in without_network(frames, seed).items() if n != "centre"}
     half = np.broadcast_to(masks.any((1, 2))[:, None, None], masks.shape)
     return {
         name: {

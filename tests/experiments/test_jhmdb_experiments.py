@@ -153,7 +153,35 @@ class Other(Clip):
         return np.zeros((4, 20, 40, 3), np.uint8)
 
 
-def test_maps_that_show_the_actor_point_to_it_and_others_do_not():
+def test_in_pictures_of_motion_what_moves_stands_out_and_the_rest_is_faded():
+    frames = Clip().frames()
+    assert jhmdb_clips.show(frames, "frames") is frames
+    pictures = jhmdb_clips.show(frames, "motion")
+    still = np.repeat(frames[:1], 4, 0)
+    faded = jhmdb_clips.show(still, "motion")
+    assert set(faded.ravel()) == {64, 191}, "half of black and of white, on grey"
+    where = Clip().masks()
+    assert (pictures[1][where[2]] == 255).all() and (pictures[1][where[0]] == 0).all()
+    away = ~where.any(0)
+    np.testing.assert_array_equal(pictures[:, away], faded[:, away])
+    mirrored = jhmdb_clips.show(frames[:, :, ::-1], "motion")
+    np.testing.assert_array_equal(mirrored, pictures[:, :, ::-1])
+
+
+def test_a_clip_is_read_from_any_frame_on_faster_or_slower_and_back_from_its_end():
+    features = 100 * jnp.arange(200)[:, None, None] + jnp.arange(16)[:, None]
+    found = np.asarray(jax.jit(train_jhmdb.replay)(jax.random.key(0), features))[..., 0]
+    clips, times = found // 100, found % 100
+    assert (clips == np.arange(200)[:, None]).all()
+    assert set(times[:, 0]) == set(range(16))
+    steps = np.diff(times, axis=1)
+    assert set(np.abs(steps).ravel()) == {0, 1, 2}, "half to one and a half frames, rounded down"
+    turns = (times[:, 1:-1] >= 14) | (times[:, 1:-1] <= 1)
+    assert turns[steps[:, 1:] * steps[:, :-1] < 0].all(), "turned elsewhere than at an end"
+
+
+def test_maps_that_show_the_actor_point_to_it_and_others_do_not(monkeypatch):
+    monkeypatch.setattr(jhmdb_space, "LOOK", "frames")
     card = types.SimpleNamespace(preprocess=lambda x, crop: x / np.float32(255))
     cnn = types.SimpleNamespace(card=card)
 
