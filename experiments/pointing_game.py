@@ -1,7 +1,7 @@
 """Plays the pointing game on real photographs and compares with an independent run.
 
-    python experiments/pointing_game.py                       # all methods, coco_mini, SqueezeNet
-    python experiments/pointing_game.py --methods eb/ grad_cam --short-side 352
+    python -m experiments.pointing_game                       # all methods, coco_mini, SqueezeNet
+    python -m experiments.pointing_game --methods eb/ grad_cam --short-side 352
 
 The protocol is that of `golden/pointing_coco_mini.json`, which holds the scores of a PyTorch
 program written from the papers: whole photographs of any shape, their shorter side at 224 pixels;
