@@ -28,17 +28,8 @@ from flax import nnx
 from jax import Array
 from PIL import Image
 
-from experiments.pointing_game import (
-    Batch,
-    Config,
-    Pair,
-    canvases,
-    draw,
-    pairs_of,
-    point,
-    squeezenet_on_canvases,
-    valid_part,
-)
+from experiments.pointing_game import Batch, Config, Pair, draw, pairs_of
+from experiments.shared_canvases import canvases, point, squeezenet_on_canvases, valid_part
 from jaxground import data, metrics, models
 from jaxground.attribution import excitation_backprop
 from jaxground.scores import any_of, prior, score_values
