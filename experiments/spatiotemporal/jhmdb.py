@@ -34,7 +34,7 @@ from experiments.training.records import read_records, write_whole
 OUTPUT = Path(__file__).with_name("jhmdb.json")
 FIGURE = Path(__file__).with_name("figures") / "jhmdb_halves.png"
 PLACES = {f"{inside} of {length}": (length, inside) for length, inside in jhmdb_time.PLACES}
-PARTS = "halves", *PLACES, "space", "both"
+PARTS = "order", "halves", *PLACES, "space", "both"
 # What the thesis found: the first above the second, in which metric.
 ORDERS = {
     "space": [
@@ -177,6 +177,7 @@ def main() -> None:
     folder = options.networks / f"{options.kind}-pointing"
     folder.mkdir(exist_ok=True)
     parts = {
+        "order": lambda: jhmdb_time.measure_order(features, readers[0]),
         "halves": lambda: jhmdb_time.measure_halves(features, signals),
         "space": lambda: measure_space(networks, some, folder),
         "both": lambda: measure_both(networks, some, folder),

@@ -18,7 +18,7 @@ class CompactVGG(Network):
     """Seven 3x3 convolutions in four stages, the mean over positions, one linear map.
 
     1.2 million weights, 43 million multiply-adds on 32x32 pixels. Runs on images of any size from
-    8x8 up. Trained with batch norm, which `experiments/compact_vgg/train.py` folds into the
+    8x8 up. Trained with batch norm, which `experiments/compact_vgg/network.py` folds into the
     convolutions: convolution, bias, ReLU and pooling are all there is.
 
     The mean is taken before the linear map, not after a 1x1 convolution: then contrastive
