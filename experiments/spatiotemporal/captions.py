@@ -16,18 +16,18 @@ import numpy as np
 from experiments.spatiotemporal.clip_words import BATCH, measure_clips
 from experiments.spatiotemporal.intervals import table
 from experiments.spatiotemporal.photograph_words import measure_photographs, summarise
+from experiments.spatiotemporal.phrases import THESIS
 from jaxground import models
 
 OUTPUT = Path(__file__).with_name("captions.json")
 FIRST = 2000  # of the drawn clips: none that training was watched by
 TAPS = "fire9", "fire7", "pool5"  # of SqueezeNet, to choose from
 TO_CHOOSE = 12  # captions of each part
-THESIS = {"cEB-R": 51.2, "caption-guided saliency": 50.1, "centre": 49.2, "random": 26.8}
 
 
 def main() -> None:
     """Parses the command line, measures, prints, and writes what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("what", choices=("clips", "photographs"))
     parser.add_argument("--weights", help="of the captioner of clips, or folder of the others")
     parser.add_argument("--clips", type=int, default=200)

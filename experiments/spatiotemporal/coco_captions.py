@@ -100,12 +100,12 @@ def make_vocabulary(captions: list[tuple[str, ...]]) -> tuple[str, ...]:
     return END, UNKNOWN, *sorted(word for word, count in counts.items() if count >= LEAST)
 
 
-def encode(captions, vocabulary: tuple[str, ...]) -> np.ndarray:
-    """Returns `int32[n, 16]`, zeros from the end on."""
+def encode(captions, vocabulary: tuple[str, ...], length: int = LENGTH) -> np.ndarray:
+    """Returns `int32[n, length]`, zeros from the end on."""
     places = {word: i for i, word in enumerate(vocabulary)}
-    rows = np.zeros((len(captions), LENGTH), np.int32)
+    rows = np.zeros((len(captions), length), np.int32)
     for row, caption in zip(rows, captions, strict=True):
-        row[: len(caption)] = [places.get(word, places[UNKNOWN]) for word in caption]
+        row[: len(caption)] = [places[w if w in places else UNKNOWN] for w in caption]
     return rows
 
 
@@ -138,5 +138,12 @@ def read_pixels(image: Image) -> np.ndarray:
     """Returns `uint8[224, 224, 3]`, the whole picture, warped."""
     from PIL import Image as pictures
 
-    picture = pictures.open(image.path).convert("RGB")
-    return np.asarray(picture.resize((SIDE, SIDE), pictures.Resampling.BILINEAR))
+    return warp(np.asarray(pictures.open(image.path).convert("RGB")), SIDE)
+
+
+def warp(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Returns `uint8[side, side, 3]`, the whole of a picture."""
+    from PIL import Image as pictures
+
+    picture = pictures.fromarray(pixels)
+    return np.asarray(picture.resize((side, side), pictures.Resampling.BILINEAR))

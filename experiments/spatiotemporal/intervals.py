@@ -32,10 +32,12 @@ def verdict(difference: Sequence[float]) -> str:
 
 
 def table(rows: Mapping[str, Mapping], columns: Sequence[str]) -> str:
-    """Returns intervals by row and column as Markdown; what is missing is empty."""
+    """Returns intervals, or plain numbers, by row and column as Markdown; the missing is empty."""
 
     def cell(values) -> str:
-        return "" if values is None else "{} ({} to {})".format(*values)
+        if values is None:
+            return ""
+        return "{} ({} to {})".format(*values) if isinstance(values, Sequence) else str(values)
 
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, found in rows.items():

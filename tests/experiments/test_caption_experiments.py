@@ -1,12 +1,11 @@
 """What captions and sentences are taken to say, and what counts as a hit."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.spatiotemporal import captions, coco_captions, photograph_words
+from experiments.spatiotemporal import captions, coco_captions, phrases
 from experiments.spatiotemporal.drawn_sentences import (
     KINDS,
     WORDS,
@@ -42,19 +41,18 @@ def test_phrases_that_name_a_category():
 def test_what_hits():
     """The mean of the maps of a phrase's words, by hand; a flat one misses a box of everything."""
     boxes = np.array([[0.0, 0.0, 0.25, 0.5], [0.5, 0.5, 1.0, 1.0]])
-    image = coco_captions.Image(
-        Path("a.jpg"), (4, 4), (), {"dog": boxes, "person": boxes * 0 + [0, 0, 1, 1]}
-    )
-    assert photograph_words.covered(boxes) == pytest.approx(0.125 + 0.25)
+    everywhere = {"dog": boxes, "person": boxes * 0 + [0, 0, 1, 1]}
+    assert phrases.covered(boxes) == pytest.approx(0.125 + 0.25)
     found = np.zeros((4, 4, 4))
     found[0, 0, 3], found[1, 3, 3], found[2, 0, 0] = 2, 3, 1.5
-    row = {"places": [5, 6, 9, 10], "phrases": [
+    asked = [
         coco_captions.Phrase("dog", (5, 6)),  # 3 in the lower right corner beats 2
-        coco_captions.Phrase("dog", (5,)),  # the upper right corner
         coco_captions.Phrase("dog", (9,)),
         coco_captions.Phrase("person", (10,)),
-    ]}  # fmt: skip
-    assert photograph_words.hits(found, row, image) == [1, 0, 1, 0]
+    ]
+    assert phrases.hits(found, phrases.Question(0, (), asked, everywhere)) == [1, 1, 0]
+    found[1] = 0  # leaves the upper right corner
+    assert phrases.hits(found, phrases.Question(0, (), asked, everywhere)) == [0, 1, 0]
 
 
 def test_what_a_sentence_says():
