@@ -29,7 +29,7 @@ from experiments.spatiotemporal.jhmdb_clips import (
     make_cnn,
     read_clips,
 )
-from experiments.training.records import read_records, write_whole
+from experiments.training.records import resume_records, write_whole
 
 OUTPUT = Path(__file__).with_name("jhmdb.json")
 FIGURE = Path(__file__).with_name("figures") / "jhmdb_halves.png"
@@ -70,7 +70,7 @@ def summarise(scores: dict, groups: np.ndarray, orders: dict) -> dict:
 
 def measure_each(clips: list, measure: Callable, path: Path) -> dict[str, dict[str, np.ndarray]]:
     """Returns scores by method and metric of all clips; those in `path` are not measured again."""
-    found = [each["scores"] for each in read_records(path)] if path.exists() else []
+    found = [each["scores"] for each in resume_records(path)]
     with path.open("a") as file:
         for number, clip in enumerate(clips[len(found) :], len(found)):
             found.append(measure(number, clip))

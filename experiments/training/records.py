@@ -65,6 +65,13 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
+def resume_records(path: Path) -> list[dict]:
+    """Returns the records of a file that will be added to; a last line cut off is taken away."""
+    records = read_records(path) if path.exists() else []
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
 def write_whole(path: Path, text: str) -> None:
     """Writes a file of which nobody, killed or not, ever sees a part."""
     beside = path.with_suffix(".part")
