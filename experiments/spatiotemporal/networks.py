@@ -4,10 +4,12 @@ What such a function returns is defined here and not in the script, for a script
 `__main__`: what the user imports from it would be another class.
 """
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 Wanted = TypeVar("Wanted")
@@ -65,3 +67,27 @@ def load(name: str, wanted: type[Wanted]) -> Wanted:
             f"not a {type(made).__name__}"
         )
     return made
+
+
+def separate(model: Any) -> tuple[list, Callable[[list], Any]]:
+    """Returns the arrays in a model, and what puts such arrays in their place.
+
+    A compiled program that takes them does not carry them in its text, as it would what it closes
+    over. A model that is no pytree keeps its arrays; there are none then.
+    """
+    leaves, tree = jax.tree.flatten(model)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
+
+    def rebuild(arrays: list) -> Any:
+        known = dict(zip(places, arrays, strict=True))
+        return jax.tree.unflatten(tree, [known.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return [leaves[i] for i in places], rebuild
+
+
+def fingerprint(arrays: list) -> str:
+    """Returns a digest by which to tell the arrays of one network from those of another."""
+    digest = hashlib.sha256()
+    for each in arrays:
+        digest.update(np.asarray(each).tobytes())
+    return digest.hexdigest()[:16]
