@@ -66,7 +66,7 @@ def make_signals(reader: ActionReader, frame_reader: ActionReader) -> Callable:
         signals["thresholded probability"] = threshold_probability(said, THRESHOLD)
         signals["probability, frame by frame"] = probability(frame_reader, features, targets)
         # How the thesis combines the two is not said.
-        signals["probability + cEB-R"] = _rescaled(said) + _rescaled(signals["cEB-R"])
+        signals["probability + cEB-R"] = rescaled(said) + rescaled(signals["cEB-R"])
         return signals, said.mean(1)
 
     def of_all(features, targets) -> Signals:
@@ -81,8 +81,9 @@ def make_signals(reader: ActionReader, frame_reader: ActionReader) -> Callable:
     return of_all
 
 
-def _rescaled(signals):
-    low, high = signals.min(1, keepdims=True), signals.max(1, keepdims=True)
+def rescaled(signals):
+    """Returns signals `[n, time]` stretched to 0..1; NaN stays what it is."""
+    low, high = jnp.nanmin(signals, 1, keepdims=True), jnp.nanmax(signals, 1, keepdims=True)
     return (signals - low) / jnp.where(high > low, high - low, 1)
 
 

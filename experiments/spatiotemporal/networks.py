@@ -15,6 +15,19 @@ import numpy as np
 Wanted = TypeVar("Wanted")
 
 
+class ActionNetwork(NamedTuple):
+    """A CNN, and a recurrent network that knows actions."""
+
+    features: Callable[[Any], Any]
+    """Takes frames `[n, height, width, 3]`, preprocessed, to features `[n, width]`."""
+    classify: Callable[[Any], Any]
+    """Takes features `[batch, time, width]` to logits `[batch, time, classes]`."""
+    preprocess: Callable[[np.ndarray], Any]
+    """Takes `uint8[n, height, width, 3]` to what `features` reads."""
+    class_names: tuple[str, ...]
+    """As the data set spells them: `"BaseballPitch"`."""
+
+
 class CaptioningNetwork(NamedTuple):
     """A captioner of photographs, and what else must be known to ask it."""
 

@@ -10,6 +10,7 @@ from jaxground.data.classification import read_jpegs as read_jpegs
 from jaxground.data.classification import read_tfds as read_tfds
 from jaxground.data.coco import read_coco as read_coco
 from jaxground.data.example import example_photograph as example_photograph
+from jaxground.data.films import frame_rate as frame_rate
 from jaxground.data.flickr import Caption as Caption
 from jaxground.data.flickr import CaptionedImage as CaptionedImage
 from jaxground.data.flickr import read_flickr30k_entities as read_flickr30k_entities

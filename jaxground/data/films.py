@@ -87,6 +87,28 @@ def count_packets(path: str | os.PathLike) -> int:
             raise _failure(path, _reason(error)) from error
 
 
+def frame_rate(path: str | os.PathLike) -> float:
+    """Returns how many frames a film has a second, on average, as its header says.
+
+    Args:
+      path: A file.
+
+    Raises:
+      VideoError: As `decode_film`, or the header does not say.
+      OSError: The file cannot be opened.
+
+    Example:
+      >>> frame_rate("no-such-film.mp4")
+      Traceback (most recent call last):
+      ...
+      FileNotFoundError: [Errno 2] No such file or directory: 'no-such-film.mp4'
+    """
+    with _opened(path) as (stream, _):
+        if not stream.average_rate:
+            raise _failure(path, "its header does not say how many frames a second it has")
+        return float(stream.average_rate)
+
+
 def _failure(path: str | os.PathLike, what: str) -> VideoError:
     remedy = "copy or download it again, or mend it with `ffmpeg -i broken.mp4 mended.mp4`"
     return VideoError(f"cannot read {os.fspath(path)}: {what}; {remedy}")

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxground.data import VideoError, read_chunks, read_video, video, video_suffix, write_video
+from jaxground.data import (
+    VideoError,
+    frame_rate,
+    read_chunks,
+    read_video,
+    video,
+    video_suffix,
+    write_video,
+)
 from jaxground.data.films import decode_film
 
 
@@ -86,7 +94,8 @@ def test_equal_frames_of_animated_pictures_are_not_lost(tmp_path):
 def test_odd_sides_are_padded_in_films(tmp_path):
     pytest.importorskip("av")
     frames = numbered(3, (25, 31))
-    write_video(tmp_path / "odd.mp4", frames)
+    write_video(tmp_path / "odd.mp4", frames, rate=29.97)
+    assert frame_rate(tmp_path / "odd.mp4") == pytest.approx(29.97, 1e-4)
     assert read_video(tmp_path / "odd.mp4").shape == (3, 26, 32, 3)
 
 
