@@ -27,7 +27,7 @@ import numpy as np
 from experiments.spatiotemporal.intervals import interval, table
 from experiments.spatiotemporal.jhmdb_time import rescaled
 from experiments.spatiotemporal.networks import ActionNetwork, load
-from experiments.training.records import claim, read_records, write_whole
+from experiments.training.records import claim, resume_records, write_whole
 from jaxground import metrics
 from jaxground.data import ActionIntervals, frame_rate, read_chunks, read_thumos14
 from jaxground.data.thumos import CATEGORIES as CLASSES
@@ -161,7 +161,7 @@ def measure(network: ActionNetwork, known: ActionIntervals, videos: dict[str, Pa
             path: Path, rate: float | None) -> list[dict]:  # fmt: skip
     """Returns the scores of all videos; those in `path` are not measured again."""
     programs = make_programs(network)
-    found = read_records(path) if path.exists() else []
+    found = resume_records(path)
     with path.open("a") as file:
         for number, (name, video) in enumerate(videos.items()):
             if number < len(found):
