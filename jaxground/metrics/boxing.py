@@ -30,7 +30,8 @@ def box_iou(first: ArrayLike, second: ArrayLike) -> jax.Array:
       `float[...]` in 0..1; 0 if one of the two is empty.
 
     Example:
-      >>> box_iou(jnp.array([0, 0, 4, 2]), jnp.array([[2, 0, 6, 2], [9, 9, 9, 9]])).round(3)
+      >>> boxes = jnp.array([[2, 0, 6, 2], [9, 9, 9, 9]])
+      >>> jax.jit(box_iou)(jnp.array([0, 0, 4, 2]), boxes).round(3)
       Array([0.333, 0.   ], dtype=float32)
     """
     first, second = (_as_boxes(given) for given in (first, second))
@@ -69,7 +70,7 @@ def localisation_error(
 
     Example:
       >>> maps = jnp.zeros((2, 4, 4)).at[0, 1:3, 1:3].set(1.0)
-      >>> localisation_error(maps, jnp.array([[1, 1, 3, 4]]), threshold=1.0).tolist()
+      >>> jax.jit(localisation_error)(maps, jnp.array([[1, 1, 3, 4]]), threshold=1.0).tolist()
       [0.0, 1.0]
 
     References:
@@ -128,7 +129,8 @@ def search_threshold(
 
     Example:
       >>> maps = jnp.array([[[9.0, 4.0, 1.0, 0.0]]])
-      >>> search_threshold(maps, jnp.array([[[0, 0, 1, 1]]]), rule="min_max").threshold
+      >>> search = jax.jit(search_threshold, static_argnames="rule")
+      >>> search(maps, jnp.array([[[0, 0, 1, 1]]]), rule="min_max").threshold
       Array(0.15, dtype=float32)
     """
     maps, truth = jnp.asarray(maps), jnp.asarray(truth)

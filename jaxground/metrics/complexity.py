@@ -29,7 +29,8 @@ def sparseness(maps: ArrayLike) -> jax.Array:
       largest. A flat map, all zeros and all NaN included, gives 0, the worst.
 
     Example:
-      >>> sparseness(jnp.array([[[0.0, 0.0, 0.0, -2.0]], [[1.0, 1.0, 1.0, 1.0]]])).tolist()
+      >>> maps = jnp.array([[[0.0, 0.0, 0.0, -2.0]], [[1.0, 1.0, 1.0, 1.0]]])
+      >>> jax.jit(sparseness)(maps).tolist()
       [0.75, 0.0]
 
     References:
@@ -59,7 +60,8 @@ def entropy(maps: ArrayLike) -> jax.Array:
       all zeros included, gives `ln(n)`, the worst; without any value `n` is that of the pixels.
 
     Example:
-      >>> entropy(jnp.array([[[0.0, 3.0]], [[1.0, -1.0]], [[0.0, 0.0]]])).round(3).tolist()
+      >>> maps = jnp.array([[[0.0, 3.0]], [[1.0, -1.0]], [[0.0, 0.0]]])
+      >>> jax.jit(entropy)(maps).round(3).tolist()
       [0.0, 0.6930000185966492, 0.6930000185966492]
 
     References:

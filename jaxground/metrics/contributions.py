@@ -73,8 +73,9 @@ def infidelity(
     Example:
       >>> f = lambda x: x[..., 0].reshape(len(x), -1) @ jnp.array([[1.0], [3.0]])
       >>> contributions = jnp.array([[[1.0, 3.0]]])
-      >>> infidelity(f, jnp.ones((1, 1, 2, 1)), contributions, jnp.array([0]),
-      ...            key=jax.random.key(0), samples=8).value
+      >>> run = lambda images, maps: infidelity(
+      ...     f, images, maps, jnp.array([0]), key=jax.random.key(0), samples=8)
+      >>> jax.jit(run)(jnp.ones((1, 1, 2, 1)), contributions).value
       Array([0.], dtype=float32)
 
     References:
@@ -157,8 +158,9 @@ def sensitivity_n(
 
     Example:
       >>> f = lambda x: x[..., 0].reshape(len(x), -1) @ jnp.array([[1.0], [3.0], [5.0]])
-      >>> sensitivity_n(f, jnp.ones((1, 1, 3, 1)), jnp.array([[[1.0, 3.0, 5.0]]]), jnp.array([0]),
-      ...               key=jax.random.key(0), sizes=[1, 2]).round(5)
+      >>> run = lambda images, maps: sensitivity_n(
+      ...     f, images, maps, jnp.array([0]), key=jax.random.key(0), sizes=[1, 2])
+      >>> jax.jit(run)(jnp.ones((1, 1, 3, 1)), jnp.array([[[1.0, 3.0, 5.0]]])).round(5)
       Array([[1., 1.]], dtype=float32)
 
     References:

@@ -68,8 +68,10 @@ def road(
       >>> f = lambda x: x.mean((1, 2))
       >>> images = jnp.zeros((1, 4, 4, 1)).at[0, 1, 1].set(16.0)  # one bright pixel
       >>> maps = images[..., 0] + jnp.arange(16.0).reshape(4, 4) / 16
-      >>> road(f, images, maps, jnp.array([0]), key=jax.random.key(0), fractions=[0, 1 / 16],
-      ...      noise=0.0, score="logit").scores.round(5)
+      >>> run = lambda images, maps: road(
+      ...     f, images, maps, jnp.array([0]), key=jax.random.key(0), fractions=[0, 1 / 16],
+      ...     noise=0.0, score="logit")
+      >>> jax.jit(run)(images, maps).scores.round(5)
       Array([[1., 0.]], dtype=float32)
 
     References:
@@ -120,7 +122,7 @@ def impute(images: Array, removed: Array) -> Array:
 
     Example:
       >>> image, removed = jnp.array([[[0.0], [9.0], [2.0]]]), jnp.array([[False, True, False]])
-      >>> impute(image, removed)[0, :, 0].round(5)
+      >>> jax.jit(impute)(image, removed)[0, :, 0].round(5)
       Array([0., 1., 2.], dtype=float32)
 
     References:

@@ -63,9 +63,10 @@ def cascading_randomisation(
       >>> model = {"head": jnp.array([2.0]), "body": jnp.array([[1.0, 0.0], [0.0, 1.0]])}
       >>> explain = lambda model, x, targets: (x[..., 0] @ model["body"]) * model["head"]
       >>> random = {"head": jnp.array([-1.0]), "body": jnp.array([[0.0, 1.0], [1.0, 0.0]])}
-      >>> check = cascading_randomisation(explain, model, jnp.array([[[[3.0], [1.0]]]]),
-      ...                                 jnp.array([0]), random=random, layers=["head", "body"])
-      >>> check.similarity.spearman[:, 0]
+      >>> check = lambda model, random, x: cascading_randomisation(
+      ...     explain, model, x, jnp.array([0]), random=random, layers=["head", "body"])
+      >>> found = jax.jit(check)(model, random, jnp.array([[[[3.0], [1.0]]]]))
+      >>> found.similarity.spearman[:, 0]
       Array([ 1., -1.,  1.], dtype=float32)
 
     References:
@@ -88,10 +89,12 @@ def independent_randomisation(
     Arguments, result, cost and errors are those of `cascading_randomisation`.
 
     Example:
-      >>> model, random = {"a": jnp.array(1.0), "b": jnp.array(1.0)}, {"a": -1.0, "b": -1.0}
+      >>> model, random = {"a": 1.0, "b": 1.0}, {"a": -1.0, "b": -1.0}
       >>> explain = lambda model, x, targets: x[..., 0] * model["a"] * model["b"]
-      >>> independent_randomisation(explain, model, jnp.array([[[[3.0], [1.0]]]]), jnp.array([0]),
-      ...                           random=random, layers=["b", "a"]).similarity.spearman[:, 0]
+      >>> check = lambda model, random, x: independent_randomisation(
+      ...     explain, model, x, jnp.array([0]), random=random, layers=["b", "a"])
+      >>> found = jax.jit(check)(model, random, jnp.array([[[[3.0], [1.0]]]]))
+      >>> found.similarity.spearman[:, 0]
       Array([ 1., -1., -1.], dtype=float32)
 
     References:
@@ -124,8 +127,9 @@ def random_logit(
 
     Example:
       >>> explain = lambda x, targets: x[..., 0] * (1.0 - 2 * targets[:, None, None])
-      >>> random_logit(explain, jnp.array([[[[3.0], [1.0]]]]), jnp.array([0]),
-      ...              key=jax.random.key(0), classes=2).spearman
+      >>> check = lambda x: random_logit(
+      ...     explain, x, jnp.array([0]), key=jax.random.key(0), classes=2)
+      >>> jax.jit(check)(jnp.array([[[[3.0], [1.0]]]])).spearman
       Array([-1.], dtype=float32)
 
     References:

@@ -33,8 +33,9 @@ def similarity(maps: ArrayLike, others: ArrayLike) -> Similarity:
       others: Values of the same resolution; leading axes broadcast.
 
     Example:
+      >>> import jax
       >>> a = jnp.array([[0.0, 1.0, -2.0]])
-      >>> [round(float(value), 3) for value in similarity(a, -a)]
+      >>> [round(float(value), 3) for value in jax.jit(similarity)(a, -a)]
       [-1.0, 1.0, -0.869]
 
     References:
@@ -55,7 +56,8 @@ def spearman(maps: ArrayLike, others: ArrayLike) -> Array:
       others: Values of the same resolution; leading axes broadcast.
 
     Example:
-      >>> spearman(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[0.0, 0.1, 0.5]]))
+      >>> import jax
+      >>> jax.jit(spearman)(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[0.0, 0.1, 0.5]]))
       Array(1., dtype=float32)
     """
     a, b = _centred_ranks(maps), _centred_ranks(others)
@@ -76,7 +78,8 @@ def ssim(maps: ArrayLike, others: ArrayLike) -> Array:
       others: Values of the same resolution; leading axes broadcast.
 
     Example:
-      >>> ssim(jnp.eye(4), 2 * jnp.eye(4) + 1).round(5)
+      >>> import jax
+      >>> jax.jit(ssim)(jnp.eye(4), 2 * jnp.eye(4) + 1).round(5)
       Array(1., dtype=float32)
 
     References:

@@ -32,6 +32,7 @@ def test_grad_cam_plus_plus_has_the_derivatives_of_the_exponential(float64):
     """Equations 5 and 19 with the true second and third derivatives of `exp(logit)`."""
     a = np.abs(zoo.normal(2, 2, 3, dtype=np.float64))
 
+    @jax.jit
     def derivatives(a, target):
         """The first three of Y by each activation alone."""
 
@@ -44,16 +45,21 @@ def test_grad_cam_plus_plus_has_the_derivatives_of_the_exponential(float64):
 
         return jax.vmap(along)(jnp.eye(a.size).reshape(-1, *a.shape)).T.reshape(3, *a.shape)
 
+    @jax.jit
+    def explain(x):
+        def f(x):
+            return jax.vmap(above)(tap(x, "x"))
+
+        return grad_cam_plus_plus(f, x, [[0, 1]], at="x")[0], f(x)[0]
+
+    maps, logits = (np.asarray(each) for each in explain(a[None]))
     for target in (0, 1):
         first, second, third = np.asarray(derivatives(a, target))
         below = 2 * second + a.sum((0, 1)) * third
         alphas = np.divide(second, below, out=np.zeros_like(below), where=below != 0)
         weights = (alphas * np.maximum(first, 0)).sum((0, 1))
-        expected = np.maximum(a @ weights, 0) / np.exp(above(a)[target])
-        found = grad_cam_plus_plus(
-            lambda x: jax.vmap(above)(tap(x, "x")), a[None], [target], at="x"
-        )
-        np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+        expected = np.maximum(a @ weights, 0) / np.exp(logits[target])
+        np.testing.assert_allclose(maps[target], expected, rtol=1e-6)
     assert expected.max() > 0
 
 
@@ -63,22 +69,31 @@ def test_grad_cam_plus_plus_of_vanishing_and_impossible_gradients():
     def small(x):
         return (slopes * tap(x, "x")).sum((1, 2, 3))[:, None]
 
+    @jax.jit
+    def explain(image, signed):
+        one = grad_cam_plus_plus(small, image, [0], at="x")
+        return one, grad_cam_plus_plus(lambda x: tap(x, "x").sum((1, 2)), signed, [0], at="x")
+
     image = jnp.array([[[[3.0, 1.0], [5.0, 1.0]]]])
-    found = grad_cam_plus_plus(small, image, [0], at="x")
-    np.testing.assert_allclose(found, [[[4.5e-20, 7.5e-20]]], rtol=1e-4)  # alpha is a half
     signed = jnp.array([[[[-2.0], [0.0]]]])  # with a slope of one the denominator is zero
-    found = grad_cam_plus_plus(lambda x: tap(x, "x").sum((1, 2)), signed, [0], at="x")
-    np.testing.assert_array_equal(found, [[[0, 0]]])
+    vanishing, impossible = explain(image, signed)
+    np.testing.assert_allclose(vanishing, [[[4.5e-20, 7.5e-20]]], rtol=1e-4)  # alpha is a half
+    np.testing.assert_array_equal(impossible, [[[0, 0]]])
 
 
 def test_layer_cam_weighs_every_position():
     targets = np.array([1, 2])
-    _, activations, pull = ground(F, X, at="conv", rules=GRADIENT)
-    slopes = np.asarray(pull(jnp.eye(3)[targets]), np.float64)
-    expected = np.maximum((np.maximum(slopes, 0) * np.asarray(activations)).sum(-1), 0)
-    found = layer_cam(F, X, targets, at="conv")
+
+    @jax.jit
+    def explain(x):
+        _, activations, pull = ground(F, x, at="conv", rules=GRADIENT)
+        found = [method(F, x, targets, at="conv") for method in (layer_cam, grad_cam)]
+        return activations, pull(jnp.eye(3)[targets]), *found
+
+    activations, slopes, found, coarse = (np.asarray(each, np.float64) for each in explain(X))
+    expected = np.maximum((np.maximum(slopes, 0) * activations).sum(-1), 0)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
-    assert (np.abs(found - grad_cam(F, X, targets, at="conv")) > 1e-3).any()
+    assert (np.abs(found - coarse) > 1e-3).any()
 
 
 def test_guided_grad_cam_is_the_product_at_the_image():
@@ -133,7 +148,7 @@ def test_several_targets_of_a_real_network(method, data):
     images = jnp.abs(zoo.normal(1, 224, 224, 3))
     explain = jax.jit(lambda model, x, t: method(model, x, t, at="fire5"))
     together = explain(model, images, jnp.array([[243, 281]]))
-    apart = method(model, images, jnp.array([243]), at="fire5")
+    apart = explain(model, images, jnp.array([243]))
     np.testing.assert_allclose(together[:, 0], apart, atol=1e-4 * float(apart.max()))
 
 
@@ -149,19 +164,22 @@ def average_pool(x):
     return sums.reshape(len(x), 4) / 36
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param(lambda h: average_pool(h) @ zoo.normal(4, 3), id="window"),
-        pytest.param(lambda h: (h @ zoo.normal(4, 3)).mean((1, 2)), id="classifier first"),
-        pytest.param(lambda h: h @ zoo.normal(4, 3), id="logits everywhere"),
-    ],
-)
-def test_cam_of_heads_with_one_weight_per_channel(head):
-    f = tapped(head)
-    activations = zoo.convolve(X, zoo.weights()["conv"])
-    expected = (activations @ zoo.normal(4, 3))[jnp.arange(2), :, :, jnp.array([0, 2])]
-    np.testing.assert_allclose(cam(f, X, [0, 2], at="h"), expected, rtol=1e-4, atol=1e-5)
+def test_cam_of_heads_with_one_weight_per_channel():
+    heads = {
+        "window": lambda h: average_pool(h) @ zoo.normal(4, 3),
+        "classifier first": lambda h: (h @ zoo.normal(4, 3)).mean((1, 2)),
+        "logits everywhere": lambda h: h @ zoo.normal(4, 3),
+    }
+
+    @jax.jit
+    def explain(x):
+        maps = {name: cam(tapped(head), x, [0, 2], at="h") for name, head in heads.items()}
+        return maps, zoo.convolve(x, zoo.weights()["conv"])
+
+    maps, activations = explain(X)
+    expected = (np.asarray(activations) @ zoo.normal(4, 3))[[0, 1], :, :, [0, 2]]
+    for name, found in maps.items():
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_under_jit_a_head_that_weighs_positions_gives_nan():

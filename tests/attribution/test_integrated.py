@@ -1,5 +1,7 @@
 """Integrated Gradients against closed forms, its axioms, and an explicit sum over the way."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,27 +30,38 @@ def test_closed_forms():
         return jnp.stack([linear, product, (x**2).sum((1, 2, 3))], axis=1)
 
     x, start = zoo.normal(2, 2, 2, 2), zoo.normal(2, 2, 2, seed=1)
-    found = integrated_gradients(f, x, [[0, 2], [0, 2]], baseline=start, steps=3)
+
+    @jax.jit
+    def explain(x):
+        two = integrated_gradients(f, x, [[0, 2], [0, 2]], baseline=start, steps=3)
+        return two, integrated_gradients(f, x, [1, 1], steps=1)
+
+    found, product = explain(x)
     np.testing.assert_allclose(found[:, 0], (slopes * (x - start)).sum(-1), rtol=1e-5)
     np.testing.assert_allclose(found[:, 1], (x**2 - start**2).sum(-1), rtol=1e-4, atol=1e-5)
-    product = integrated_gradients(f, x, [1, 1], steps=1)
     half = x[:, 0, 0, 0] * x[:, 1, 1, 1] / 2
     expected = np.zeros((2, 2, 2))
     expected[:, 0, 0] = expected[:, 1, 1] = half
     np.testing.assert_allclose(product, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_it_is_the_midpoint_rule(batch_size):
+def test_it_is_the_midpoint_rule():
     """Whatever the chunks: here rows of one point, of two with one to spare, and of all five."""
     targets, start = np.array([2, 0]), 0.5
-    found = integrated_gradients(
-        smooth, X, targets, baseline=start, steps=5, batch_size=batch_size, score="log_probability"
-    )
+
+    @jax.jit
+    def explain(x):
+        options = {"baseline": start, "steps": 5, "score": "log_probability"}
+        return [
+            integrated_gradients(smooth, x, targets, batch_size=size, **options)
+            for size in (1, 5, 100)
+        ]
+
     slope = jax.jit(jax.grad(lambda x: jax.nn.log_softmax(smooth(x))[jnp.arange(2), targets].sum()))
     slopes = [np.asarray(slope(start + a * (X - start))) for a in (0.1, 0.3, 0.5, 0.7, 0.9)]
     expected = ((X - start) * np.mean(slopes, axis=0)).sum(-1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for found in explain(X):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_completeness_to_the_precision_of_the_rule():
@@ -94,7 +107,7 @@ def test_a_pixel_that_is_not_used_gets_nothing_and_one_that_decides_does():
         return 1 - jax.nn.relu(1 - x[:, 0, 0])
 
     image = jnp.zeros((1, 2, 2, 1)).at[0, 0, 0].set(4).at[0, 1, 1].set(9)
-    found = integrated_gradients(saturated, image, [0], steps=40)
+    found = jax.jit(lambda x: integrated_gradients(saturated, x, [0], steps=40))(image)
     np.testing.assert_allclose(found, [[[1, 0], [0, 0]]], atol=1e-6)
 
 
@@ -108,18 +121,21 @@ def test_implementation_does_not_matter():
         x = jnp.tanh(jnp.flip(x, 1)).sum((2, 1)) / 36
         return x[:, :2] @ w["dense"][:2] + (x[:, 2:] @ w["dense"][2:] + w["dense_bias"])
 
-    one, two = (integrated_gradients(f, X, [0, 1], steps=4) for f in (smooth, other))
+    one, two = jax.jit(
+        lambda x: [integrated_gradients(f, x, [0, 1], steps=4) for f in (smooth, other)]
+    )(X)
     np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_targets_and_jit():
     targets = jnp.array([[0, 2], [1, 1]])
-    together = jax.jit(lambda x, t: integrated_gradients(smooth, x, t, steps=3))(X, targets)
+    explain = functools.partial(integrated_gradients, smooth, steps=3)
+    together, row, one = jax.jit(
+        lambda x, t: (explain(x, t), explain(x[1:], t[1:]), explain(x, t[:, 0]))
+    )(X, targets)
     assert together.shape == (2, 2, 6, 6)
-    for k in range(2):
-        apart = integrated_gradients(smooth, X, targets[:, k], steps=3)
-        np.testing.assert_allclose(together[:, k], apart, rtol=1e-4, atol=1e-6)
-    row = integrated_gradients(smooth, X[1:], targets[1:], steps=3)
+    np.testing.assert_allclose(together[:, 0], one, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(together[:, 1], explain(X, targets[:, 1]), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(together[1:], row, rtol=1e-4, atol=1e-6)
 
 
@@ -138,7 +154,9 @@ def test_a_half_precision_network_keeps_its_maps_in_float32():
         return jnp.tanh(x.reshape(len(x), -1) @ weights.astype(x.dtype))
 
     half = jnp.asarray(X / 8, jnp.bfloat16)
-    found, expected = (integrated_gradients(f, x, [0, 1], steps=8) for x in (half, X / 8))
+    found, expected = jax.jit(
+        lambda *both: [integrated_gradients(f, x, [0, 1], steps=8) for x in both]
+    )(half, X / 8)
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
 

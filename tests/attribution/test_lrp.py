@@ -47,82 +47,104 @@ def test_maps_sum_to_the_scores_value():
     def explain(images, targets):
         many = functools.partial(lrp, network, images, rules=epsilon(0.0))
         one = jax.vmap(many, in_axes=1, out_axes=1)(targets)
-        return many(targets), one, many(targets, at="hidden"), network(images)
+        gradient = jax.grad(lambda x: network(x)[jnp.arange(2), targets[:, 0]].sum())(images)
+        return many(targets), one, many(targets, at="hidden"), network(images), gradient
 
-    maps, mapped, at_hidden, logits = explain(IMAGES, targets)
+    maps, mapped, at_hidden, logits, gradient = explain(IMAGES, targets)
     assert maps.shape == (2, 2, 3, 4) and maps.dtype == jnp.float32
-    expected = jnp.take_along_axis(logits, targets, 1)
+    expected = np.take_along_axis(np.asarray(logits), np.asarray(targets), 1)
     np.testing.assert_allclose(maps.sum((2, 3)), expected, rtol=1e-5)
     np.testing.assert_allclose(at_hidden.sum((2, 3)), expected, rtol=1e-5)
     np.testing.assert_allclose(mapped, maps, rtol=1e-5, atol=1e-6)
-    gradient = jax.grad(lambda x: network(x)[jnp.arange(2), targets[:, 0]].sum())(IMAGES)
     by_gradient = (IMAGES * gradient).sum(-1)
     np.testing.assert_allclose(maps[:, 0], by_gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_mass_reports_what_the_maps_sum_to():
     targets = jnp.array([0, 1])
-    logits = network(IMAGES)
-    start = jax.nn.one_hot(targets, 3) * logits
-    maps = lrp(network, IMAGES, targets, at="hidden", rules=COMPOSITE)
-    report = mass(network, jnp.asarray(IMAGES), start, rules=COMPOSITE)["hidden"]
+
+    @jax.jit
+    def explain(x):
+        start = jax.nn.one_hot(targets, 3) * network(x)
+        maps = lrp(network, x, targets, at="hidden", rules=COMPOSITE)
+        return maps, mass(network, x, start, rules=COMPOSITE)["hidden"]
+
+    maps, report = explain(IMAGES)
     np.testing.assert_allclose(report.kept, maps.sum((1, 2)), rtol=1e-5)
     np.testing.assert_allclose(report.lost, 0, atol=1e-5)
 
 
 def test_z_plus_is_excitation_backprop_times_the_score():
     targets = jnp.array([0, 1])
-    plus = lrp(network, IMAGES, targets, rules=z_plus())
-    winning = excitation_backprop(network, IMAGES, targets, rules=EXCITATION)
-    logits = network(IMAGES)[jnp.arange(2), targets]
-    np.testing.assert_allclose(plus, winning * logits[:, None, None], rtol=1e-4, atol=1e-6)
+
+    @jax.jit
+    def explain(x):
+        plus = lrp(network, x, targets, rules=z_plus())
+        winning = excitation_backprop(network, x, targets, rules=EXCITATION)
+        return plus, winning * network(x)[jnp.arange(2), targets][:, None, None]
+
+    np.testing.assert_allclose(*explain(IMAGES), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("score", ["log_probability", lambda logits: logits**2])
-def test_other_scores_start_from_gradient_times_logit(score):
+def test_other_scores_start_from_gradient_times_logit():
     targets = jnp.array([0, 1])
-    maps = lrp(network, IMAGES, targets, rules=epsilon(0.0), score=score)
-    logits = network(IMAGES)
-    prior, _ = scores.prior(logits, targets, score)
-    np.testing.assert_allclose(maps.sum((1, 2)), (prior[:, 0] * logits).sum(1), rtol=1e-4)
+
+    @jax.jit
+    def explain(x):
+        """Sums of maps beside what they start from."""
+        logits, pairs = network(x), []
+        for score in ("log_probability", lambda logits: logits**2):
+            maps = lrp(network, x, targets, rules=epsilon(0.0), score=score)
+            prior, _ = scores.prior(logits, targets, score)
+            pairs.append((maps.sum((1, 2)), (prior[:, 0] * logits).sum(1)))
+        return pairs
+
+    for found, expected in explain(IMAGES):
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_spatial_logits_start_where_the_class_stands_out():
     f = lambda x: x @ normal(2, 3)  # noqa: E731
-    maps = lrp(f, IMAGES, jnp.array([0, 1]), rules=epsilon(0.0))
-    logits = jnp.stack([f(IMAGES)[0, ..., 0], f(IMAGES)[1, ..., 1]])
-    expected = jax.nn.softmax(logits, axis=(1, 2)) * logits
+    maps = jax.jit(lambda x: lrp(f, x, jnp.array([0, 1]), rules=epsilon(0.0)))(IMAGES)
+    values = IMAGES @ normal(2, 3)
+    logits = np.stack([values[0, ..., 0], values[1, ..., 1]])
+    exponentials = np.exp(logits)
+    expected = exponentials / exponentials.sum((1, 2), keepdims=True) * logits
     np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_bfloat16_and_prepare():
     prepared = prepare(lrp, network, rules=COMPOSITE)
     maps = prepared(IMAGES, jnp.array([0, 1]))
-    np.testing.assert_allclose(
-        maps, lrp(network, IMAGES, jnp.array([0, 1]), rules=COMPOSITE), rtol=1e-4
-    )
+    plain = jax.jit(lambda x: lrp(network, x, jnp.array([0, 1]), rules=COMPOSITE))
+    np.testing.assert_allclose(maps, plain(IMAGES), rtol=1e-4)
 
     def low(x):
         return jax.nn.relu(x @ KERNEL.astype(jnp.bfloat16)).mean((1, 2)) @ DENSE.astype(
             jnp.bfloat16
         )
 
-    images = jnp.asarray(IMAGES, jnp.bfloat16)
-    for rules in (epsilon(), gamma(), z_plus()):
-        maps = lrp(low, images, jnp.array([0, 1]), rules=rules)
+    @jax.jit
+    def explain(x):
+        targets = jnp.array([0, 1])
+        maps = [lrp(low, x, targets, rules=rules) for rules in (epsilon(), gamma(), z_plus())]
+        return maps, low(x)[jnp.arange(2), targets].astype(jnp.float32)
+
+    every, logits = explain(jnp.asarray(IMAGES, jnp.bfloat16))
+    for maps in every:
         assert maps.dtype == jnp.float32
-        logits = low(images)[jnp.arange(2), jnp.array([0, 1])].astype(jnp.float32)
         np.testing.assert_allclose(maps.sum((1, 2)), logits, rtol=0.05)
 
 
 def test_errors():
     targets = jnp.array([0, 1])
     with pytest.raises(KeyError, match="no tap named 'nowhere'"):
-        lrp(network, IMAGES, targets, rules=Composite({"nowhere": gamma()}, epsilon()))
+        nowhere = Composite({"nowhere": gamma()}, epsilon())
+        jax.eval_shape(lambda: lrp(network, IMAGES, targets, rules=nowhere))
     with pytest.raises(MissingRuleError, match="ambiguous operands"):
-        lrp(lambda x: (x[..., 0] * x[..., 1]).sum(2), IMAGES, targets)
+        jax.eval_shape(lambda: lrp(lambda x: (x[..., 0] * x[..., 1]).sum(2), IMAGES, targets))
     with pytest.raises(ValueError, match=r"classes \[3\] are out of range"):
-        lrp(network, IMAGES, jnp.array([0, 3]))
+        jax.eval_shape(lambda: lrp(network, IMAGES, np.array([0, 3])))
 
 
 def test_evidence_lies_on_the_objects_of_the_example():
@@ -131,9 +153,12 @@ def test_evidence_lies_on_the_objects_of_the_example():
     photo = sources.read_image(sources.example_photograph())
     images = jnp.asarray(model.preprocess(photo, crop=False))[None]
     both = jnp.array([[0, 8]])
-    signed = prepare(lrp, model, rules=gamma(), at="pool2")(images, both)[0]
-    shares = prepare(lrp, model, rules=z_plus(), at="pool2")(images, both)[0]
-    logits = model(images)[0, jnp.array([0, 8])]
+
+    def explain(f, x):
+        maps = [lrp(f, x, both, rules=rules, at="pool2")[0] for rules in (gamma(), z_plus())]
+        return *maps, f(x)[0, both[0]]
+
+    signed, shares, logits = prepare(explain, model)(images)
     assert (logits < 0).all() and (shares <= 0).all()
     np.testing.assert_allclose(shares.sum((1, 2)), logits, rtol=1e-3)
     for maps in (jnp.maximum(signed, 0), shares):

@@ -34,9 +34,8 @@ def brightness(f, images, targets):
 def test_mean_of_unit_maps_by_hand():
     """An image of 2 x 4 and its half: each divided by its mean, the coarse one enlarged."""
     image = np.array([[8.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]], np.float32)
-    found = multi_scale(brightness, sizes=(1, 2), mirror=False)(
-        None, image[None, :, :, None], np.array([2])
-    )
+    explain = multi_scale(brightness, sizes=(1, 2), mirror=False)
+    found = jax.jit(lambda x: explain(None, x, np.array([2])))(image[None, :, :, None])
     # Halving averages with a triangle of width 4, cut at the border: columns weigh 3 3 1 and 1 3 3.
     columns = image.mean(0)
     half = np.array([columns[:3] @ [3, 3, 1], columns[1:] @ [1, 3, 3]]) / 7
@@ -57,15 +56,19 @@ def test_mirror_image_has_mirrored_map(explainer):
     found, mirrored = explain(IMAGES, TARGETS), explain(IMAGES[:, :, ::-1], TARGETS)
     assert found.shape == (2, 2, 10, 14)
     np.testing.assert_allclose(mirrored, found[..., ::-1], rtol=1e-4, atol=1e-5)
-    alone = explainer(network, IMAGES, TARGETS, at="x")
+    alone = jax.jit(lambda x: explainer(network, x, TARGETS, at="x"))(IMAGES)
     assert not np.allclose(alone, alone[..., ::-1])
 
 
 def test_targets_do_not_mix():
     """Each of `k` targets of each image has the map it has alone."""
     explain = multi_scale(grad_cam, sizes=(9,))
-    every = explain(network, IMAGES, TARGETS, at="x")
-    alone = explain(network, IMAGES[1:], TARGETS[1:, 1], at="x")
+    every, alone = jax.jit(
+        lambda x: (
+            explain(network, x, TARGETS, at="x"),
+            explain(network, x[1:], TARGETS[1:, 1], at="x"),
+        )
+    )(IMAGES)
     assert alone.shape == (1, 7, 10)
     np.testing.assert_allclose(every[1, 1], alone[0], rtol=1e-5, atol=1e-6)
 
@@ -79,13 +82,12 @@ def test_no_map_outvotes_another_by_its_units():
     def silent(f, images, targets):
         return brightness(f, images, targets) * (0.0 if images.shape[1] == 6 else 1.0)
 
-    images = np.abs(IMAGES)
-    plain, loud, half = (
-        multi_scale(explainer, sizes=(6, 12))(None, images, TARGETS[:, 0])
-        for explainer in (brightness, louder, silent)
-    )
+    explainers = [multi_scale(each, sizes=(6, 12)) for each in (brightness, louder, silent)]
+    explainers.append(multi_scale(brightness, sizes=(12,)))
+    plain, loud, half, alone = jax.jit(
+        lambda x: [explain(None, x, TARGETS[:, 0]) for explain in explainers]
+    )(np.abs(IMAGES))
     np.testing.assert_allclose(loud, plain, rtol=1e-5)
-    alone = multi_scale(brightness, sizes=(12,))(None, images, TARGETS[:, 0])
     np.testing.assert_allclose(half, alone / 2, rtol=1e-5)
     np.testing.assert_allclose(plain.mean((1, 2)), 1, rtol=0.03)
 
@@ -98,7 +100,8 @@ def test_one_call_for_an_image_and_its_mirror():
         seen.append((images.shape, np.asarray(targets).tolist()))
         return brightness(f, images, targets)
 
-    multi_scale(watched, sizes=(6, 12, 24))(None, IMAGES, np.array([1, 2]))
+    explain = multi_scale(watched, sizes=(6, 12, 24))
+    jax.eval_shape(lambda x: explain(None, x, np.array([1, 2])), IMAGES)
     sizes = [shape[1:3] for shape, _ in seen]
     assert sizes == [(6, 8), (12, 16), (24, 32)]
     assert all(shape[0] == 4 and targets == [1, 1, 2, 2] for shape, targets in seen)
@@ -111,6 +114,6 @@ def test_refuses():
             multi_scale(brightness, sizes=sizes)
     explain = multi_scale(grad_cam, sizes=(8,))
     with pytest.raises(ValueError, match=r"\[7\] are out of range"):
-        explain(network, IMAGES, np.array([0, 7]), at="x")
+        jax.eval_shape(lambda: explain(network, IMAGES, np.array([0, 7]), at="x"))
     with pytest.raises(ValueError, match=r"images\[None\]"):
         explain(network, IMAGES[0], np.array([0]), at="x")

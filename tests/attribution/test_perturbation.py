@@ -1,5 +1,7 @@
 """RISE and occlusion against loops in NumPy and closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +44,9 @@ def test_rise_against_loop():
             probabilities = exponentials / exponentials.sum()
             for k in range(2):
                 expected[b, k] += probabilities[targets[b, k]] * mask / (5 * 0.3)
-    maps = rise(
+    explain = functools.partial(
+        rise,
         lambda x: 0.1 * x.reshape(len(x), -1) @ weights,
-        jnp.asarray(images, jnp.float32),
-        jnp.asarray(targets),
         key=KEY,
         masks=5,
         cells=4,
@@ -53,6 +54,7 @@ def test_rise_against_loop():
         baseline=baseline,
         batch_size=4,  # two masks of two images: three passes, with one mask to spare
     )
+    maps = jax.jit(explain)(jnp.asarray(images, jnp.float32), targets)
     np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -82,16 +84,15 @@ def test_rise_is_what_masks_drawn_by_numpy_give_on_average():
         constant = rise(lambda x: jnp.ones((len(x), 1)), image, zero, key=key, **options)
         return maps[0], constant[0]
 
-    maps, constant = jax.vmap(explain)(jax.random.split(KEY, 2))
+    maps, constant = jax.jit(jax.vmap(explain))(jax.random.split(KEY, 2))
     np.testing.assert_allclose(maps, np.stack([expected] * 2), atol=0.03)
     np.testing.assert_allclose(constant, 1, atol=0.06)  # E[mask] = keep at every pixel
     assert not np.allclose(maps[0], maps[1], atol=1e-4), "another key, other masks"
 
 
 def test_rise_keeps_everything():
-    maps = rise(
-        lambda x: x.mean((1, 2)), jnp.ones((1, 5, 5, 2)), jnp.array([1]), key=KEY, masks=3, keep=1
-    )
+    explain = functools.partial(rise, lambda x: x.mean((1, 2)), key=KEY, masks=3, keep=1)
+    maps = jax.jit(explain)(jnp.ones((1, 5, 5, 2)), jnp.array([1]))
     np.testing.assert_allclose(maps, 0.5, rtol=1e-6)
 
 
@@ -134,16 +135,16 @@ def test_occlusion_of_a_linear_score(size, window, stride):
             expected[square] += taken[square].sum((-2, -1), keepdims=True)
             count[square] += 1
     assert count.min() >= 1
-    maps = occlusion(
+    explain = functools.partial(
+        occlusion,
         lambda x: jnp.einsum("bhwc,hwck->bk", x, weights),
-        images,
-        jnp.array([[0, 1], [0, 1]]),
         window=window,
         stride=stride,
         baseline=baseline,
         score="logit",
         batch_size=8,
     )
+    maps = jax.jit(explain)(images, np.array([[0, 1], [0, 1]]))
     np.testing.assert_allclose(maps, expected / count, rtol=1e-4, atol=1e-4)
 
 

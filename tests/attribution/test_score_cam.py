@@ -41,7 +41,8 @@ def test_against_loop():
         return 10 * values.mean((1, 2)) @ last
 
     images = jnp.asarray(images, jnp.float32)
-    maps = score_cam(network, images, jnp.asarray(targets), at="hidden", batch_size=6)
+    explain = jax.jit(lambda x, t: score_cam(network, x, t, at="hidden", batch_size=6))
+    maps = explain(images, targets)
     np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -49,7 +50,7 @@ def test_no_channel_says_anything():
     def network(x):
         return tap(jnp.zeros((len(x), 3, 3, 2)) * x[:, :3, :3, :1], "dead").mean((1, 2))
 
-    maps = score_cam(network, jnp.ones((1, 6, 6, 1)), jnp.array([0]), at="dead")
+    maps = jax.jit(lambda x: score_cam(network, x, [0], at="dead"))(jnp.ones((1, 6, 6, 1)))
     np.testing.assert_array_equal(maps, np.zeros((1, 3, 3)))
 
 

@@ -69,8 +69,8 @@ def test_maps_that_share_their_passes_get_what_they_get_alone(parts, measured):
         np.testing.assert_allclose(values, measured["wrong"][name], rtol=1e-4)
 
 
-def explainer(function, threshold=5.0, *, random=False):
-    return Explainer("mine", "mine", function, None, 0, threshold, {}, {}, random)
+def explainer(function, threshold=5.0, *, label="mine", random=False):
+    return Explainer(label, "mine", function, None, 0, threshold, {}, {}, random)
 
 
 def test_sensitivity_is_that_of_the_explainer_and_infinite_for_flat_maps(parts):
@@ -80,14 +80,24 @@ def test_sensitivity_is_that_of_the_explainer_and_infinite_for_flat_maps(parts):
     def noise(f, images, targets, *, key):
         return jax.random.uniform(key, (len(images), 1, SIDE, SIDE))
 
-    def found(one):
-        values = repeat(linear, IMAGES, TARGETS, KEYS, explainer=one, quantities=parts.repeat)
-        return np.asarray(values["max_sensitivity"])
+    one_each = [
+        explainer(attribution.gradient),
+        explainer(attribution.input_x_gradient),
+        explainer(noise, random=True),
+        explainer(flat),
+    ]
 
-    np.testing.assert_allclose(found(explainer(attribution.gradient)), 0, atol=1e-6)
-    assert (found(explainer(attribution.input_x_gradient)) > 0.01).all()
-    assert (found(explainer(noise, random=True)) == 0).all(), "it draws the same every time"
-    assert np.isposinf(found(explainer(flat))).all()
+    @jax.jit
+    def every(images):
+        options = {"quantities": parts.repeat}
+        found = [repeat(linear, images, TARGETS, KEYS, explainer=e, **options) for e in one_each]
+        return [values["max_sensitivity"] for values in found]
+
+    slopes, shares, drawn, nothing = (np.asarray(values) for values in every(IMAGES))
+    np.testing.assert_allclose(slopes, 0, atol=1e-6)
+    assert (shares > 0.01).all()
+    assert (drawn == 0).all(), "it draws the same every time"
+    assert np.isposinf(nothing).all()
     assert _numbers(np.array([1.5, np.inf, np.nan])) == [1.5, "infinite", None]
 
 
@@ -101,18 +111,24 @@ def test_localisation_error_is_of_the_map_as_it_is_and_of_its_own_threshold(part
     wanted = "hit", "localisation_error", "energy_pointing_game"
     measured = {name: parts.answer[name] for name in wanted}
 
-    def errors(threshold):
-        one = explainer(attribution.input_x_gradient, threshold)
-        found = answer(linear, IMAGES, np.zeros((2, 1, 1), int), KEYS, masks, boxes, sizes,
-                       explainers=[one], quantities=measured)  # fmt: skip
-        return found.values["mine"]
+    two = [
+        explainer(attribution.input_x_gradient, threshold, label=label)
+        for label, threshold in (("low", 1.0), ("high", 7.8))
+    ]
 
-    found = errors(1.0)
+    @jax.jit
+    def every(images):
+        return answer(linear, images, np.zeros((2, 1, 1), int), KEYS, masks, boxes, sizes,
+                      explainers=two, quantities=measured)  # fmt: skip
+
+    values = every(IMAGES).values
+    found = values["low"]
     assert found["localisation_error"][:, 0].tolist() == [0, 1]
     assert found["hit"][:, 0].tolist() == [1, 1]
     energy = metrics.energy_pointing_game(ORACLE[:, 0], masks[:, 0])
     np.testing.assert_allclose(found["energy_pointing_game"][:, 0], energy, rtol=1e-5)
-    assert errors(7.8)["localisation_error"][:, 0].tolist() == [1, 1], "too little is boxed"
+    too_little = values["high"]["localisation_error"]
+    assert too_little[:, 0].tolist() == [1, 1], "too little is boxed"
 
 
 def test_boxes_are_those_of_the_category_without_crowds():

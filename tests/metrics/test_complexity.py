@@ -60,6 +60,6 @@ def test_a_map_that_is_nearly_constant_is_nearly_as_bad():
 def test_large_maps_keep_their_precision():
     heat = np.abs(RNG.normal(size=(200, 300))).astype(np.float32)
     # A half-normal's Gini index is sqrt(2) - 1.
-    assert metrics.sparseness(heat) == pytest.approx(math.sqrt(2) - 1, abs=3e-3)
+    assert sparseness(heat) == pytest.approx(math.sqrt(2) - 1, abs=3e-3)
     sizes = heat.astype(np.float64) / heat.sum(dtype=np.float64)
-    assert metrics.entropy(heat) == pytest.approx(-(sizes * np.log(sizes)).sum(), rel=1e-6)
+    assert entropy(heat) == pytest.approx(-(sizes * np.log(sizes)).sum(), rel=1e-6)

@@ -137,10 +137,11 @@ def test_where_the_conventions_differ():
     windows, scores, truths = [[0.0, 5.0], [0.0, 9.0]], [0.9, 0.1], [[0.0, 10.0]]
 
     def measure(convention, thresholds=(0.5,)):
-        found = detection_average_precision(
-            np.array(windows), np.array(scores), np.array(truths), **one, thresholds=thresholds,
-            convention=convention,
-        )  # fmt: skip
+        found = jax.jit(
+            lambda *arrays: detection_average_precision(
+                *arrays, **one, thresholds=thresholds, convention=convention
+            )
+        )(np.array(windows), np.array(scores), np.array(truths))
         return found.mean.tolist()
 
     # ActivityNet: the confident one overlaps by exactly a half, enough. THUMOS: the other is best.

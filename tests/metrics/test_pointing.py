@@ -29,6 +29,8 @@ def distance_by_hand(heat, mask):
 
 game = jax.jit(metrics.pointing_game)
 distance = jax.jit(metrics.pointing_distance)
+resize = jax.jit(M.resize, static_argnums=1)
+by_category = jax.jit(metrics.by_category, static_argnames="count")
 
 
 def test_the_distance_is_that_to_the_nearest_of_all_pixels_of_the_mask():
@@ -48,29 +50,29 @@ def test_the_inequality_is_strict_but_the_object_itself_always_counts():
     heat = np.zeros((1, 40), np.float32)
     heat[0, 20] = 1
     masks = np.eye(40, dtype=bool)[[35, 34, 5, 6, 20, 21], None]  # 15, 14, 15, 14, 0 and 1 away
-    assert metrics.pointing_game(heat, masks).tolist() == [0, 1, 0, 1, 1, 1]
-    assert metrics.pointing_game(heat, masks, tolerance=15.001).tolist() == [1] * 6
-    assert metrics.pointing_game(heat, masks, tolerance=0).tolist() == [0, 0, 0, 0, 1, 0]
-    assert (metrics.pointing_distance(heat, masks) <= 15).tolist() == [True] * 6
+    assert game(heat, masks).tolist() == [0, 1, 0, 1, 1, 1]
+    assert game(heat, masks, tolerance=15.001).tolist() == [1] * 6
+    assert game(heat, masks, tolerance=0).tolist() == [0, 0, 0, 0, 1, 0]
+    assert (distance(heat, masks) <= 15).tolist() == [True] * 6
 
 
 def test_flat_maps_miss_and_an_empty_mask_is_no_question():
     for mask in (FULL, ONE_PIXEL):
-        assert np.asarray(metrics.pointing_game(FLAT, mask, tolerance=99)).tolist() == [0] * 7
-        assert np.isinf(metrics.pointing_distance(FLAT, mask)).all()
+        assert np.asarray(game(FLAT, mask, tolerance=99)).tolist() == [0] * 7
+        assert np.isinf(distance(FLAT, mask)).all()
     assert metrics.is_flat(FLAT).all()
     assert not metrics.is_flat(TIED)
-    assert np.isnan(metrics.pointing_game(FLAT, EMPTY)).all()
-    assert np.isnan(metrics.pointing_game(TIED, EMPTY))
-    assert metrics.pointing_game(TIED, FULL, tolerance=0) == 1
-    assert metrics.pointing_game(TIED, ONE_PIXEL, tolerance=0) == 1  # the first of two maxima
-    assert metrics.pointing_game(TIED[::-1], ONE_PIXEL[::-1], tolerance=0) == 0
+    assert np.isnan(game(FLAT, EMPTY)).all()
+    assert np.isnan(game(TIED, EMPTY))
+    assert game(TIED, FULL, tolerance=0) == 1
+    assert game(TIED, ONE_PIXEL, tolerance=0) == 1  # the first of two maxima
+    assert game(TIED[::-1], ONE_PIXEL[::-1], tolerance=0) == 0
 
 
 def test_nan_and_infinities_win_nothing():
     heat, mask = TIED.copy(), ONE_PIXEL
     heat[0, 0], heat[0, 1], heat[3, 3] = np.nan, np.inf, -np.inf
-    assert metrics.pointing_distance(heat, mask) == 0
+    assert distance(heat, mask) == 0
     assert not metrics.is_flat(heat)
 
 
@@ -90,7 +92,7 @@ def test_maps_of_one_size_and_pictures_of_many_are_one_compiled_call():
 
     away, closed, strict = play(coarse, sizes, masks, tolerance)
     for i, (height, width) in enumerate(sizes.tolist()):
-        heat = np.asarray(M.resize(coarse[i], (height, width)))
+        heat = np.asarray(resize(coarse[i], (height, width)))
         expected = distance_by_hand(heat, masks[i, :height, :width])
         assert away[i] == pytest.approx(expected, rel=1e-6)
         assert closed[i] == (expected <= tolerance[i])
@@ -102,8 +104,9 @@ def test_targets_broadcast_and_batches_equal_their_rows():
     masks[:, :, 4, 4] = True
     hits = game(heat, masks, tolerance=3)
     assert hits.shape == (2, 3)
-    assert hits[1, 2] == metrics.pointing_game(heat[1, 2], masks[1, 0], tolerance=3)
-    assert metrics.pointing_game(heat.astype(jnp.bfloat16), masks).dtype == jnp.float32
+    assert hits[1, 2] == game(heat[1, 2], masks[1, 0], tolerance=3)
+    half = jax.eval_shape(metrics.pointing_game, heat.astype(jnp.bfloat16), masks)
+    assert half.dtype == jnp.float32
     jaxpr = jax.make_jaxpr(metrics.pointing_game)
     assert len(jaxpr(heat, masks).eqns) == len(jaxpr(heat[:1], masks[:1]).eqns)
 
@@ -132,9 +135,7 @@ def test_what_does_not_fit_is_refused():
 def test_the_mean_over_categories_is_not_the_mean_over_pairs():
     hits = np.array([[1, 1, 0, 1], [0, np.nan, 1, 1]], np.float32)
     categories = np.array([[0, 0, 0, 0], [2, 2, 5, -1]])  # the last two are no categories
-    mean, micro, means, counts = jax.jit(metrics.by_category, static_argnames="count")(
-        hits, categories, count=4
-    )
+    mean, micro, means, counts = by_category(hits, categories, count=4)
     np.testing.assert_array_equal(means, [0.75, np.nan, 0, np.nan])
     assert counts.tolist() == [4, 0, 1, 0]
     assert (mean, micro) == (0.375, pytest.approx(0.6))
@@ -142,7 +143,7 @@ def test_the_mean_over_categories_is_not_the_mean_over_pairs():
 
 def test_averages_of_nothing_are_nan():
     for values in (np.array([np.nan]), np.zeros(0)):
-        scores = metrics.by_category(values, np.zeros(values.shape, int), count=2)
+        scores = by_category(values, np.zeros(values.shape, int), count=2)
         assert np.isnan(scores.mean_over_categories) and np.isnan(scores.micro)
         assert scores.counts.tolist() == [0, 0]
     with pytest.raises(ValueError, match="3 values have 2 categories"):
@@ -158,9 +159,10 @@ def test_the_difficult_subset_has_small_objects_among_others():
         ([1, 2, 2], 2, True),
     ]
     categories, targets, expected = map(np.array, zip(*pictures, strict=True))
-    found = metrics.in_difficult_subset(boxes, categories, targets, sizes=np.array([16, 10]))
+    difficult = jax.jit(metrics.in_difficult_subset)
+    found = difficult(boxes, categories, targets, sizes=np.array([16, 10]))
     np.testing.assert_array_equal(found, expected)
-    strict = metrics.in_difficult_subset(boxes, categories, targets, sizes=np.array([12, 12]))
+    strict = difficult(boxes, categories, targets, sizes=np.array([12, 12]))
     assert strict.tolist() == [False, False, False, True]  # 36 of 144 is a quarter, not less
 
 

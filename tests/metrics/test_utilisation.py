@@ -26,7 +26,7 @@ def probability(hidden):
 
 
 def test_utilisation_by_definition():
-    found = utilisation(HIDDEN, EVIDENCE)
+    found = jax.jit(utilisation)(HIDDEN, EVIDENCE)
     np.testing.assert_array_equal(found.neurons_on, [(row > 0).sum() for row in HIDDEN])
     np.testing.assert_allclose(found.peak_evidence, EVIDENCE.max(1))
     for values, entropy in (
@@ -39,7 +39,7 @@ def test_utilisation_by_definition():
 
 
 def test_utilisation_of_a_dead_and_of_a_uniform_layer():
-    found = utilisation(jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 1 / 12))
+    found = jax.jit(utilisation)(jnp.zeros((1, 2, 2, 3)), jnp.full((1, 2, 2, 3), 1 / 12))
     assert (found.neurons_on, found.activation_entropy) == (0, 0)
     np.testing.assert_allclose(found.evidence_entropy, np.log(12), rtol=1e-6)
 
@@ -66,21 +66,25 @@ def test_compression_removes_neurons_one_by_one_until_the_share_is_reached(order
 
 def test_compression_without_evidence_removes_nothing_but_all_at_once():
     zeros = jnp.zeros_like(HIDDEN)
-    found = compression(lambda h: h @ WEIGHTS, HIDDEN, LABELS, zeros, [0.0, 0.5], order="most")
+    shares = np.array([0.0, 0.5])
+    found = jax.jit(lambda *arrays: compression(lambda h: h @ WEIGHTS, *arrays, order="most"))(
+        HIDDEN, LABELS, zeros, shares
+    )
     np.testing.assert_array_equal(found.removed, [[0, 9]] * 5)
 
 
 def test_filter_change_is_the_norm_per_filter_of_dense_and_convolution():
     before, after = GENERATOR.normal(size=(2, 3, 3, 2, 6))
     expected = [np.linalg.norm((after - before)[..., i]) for i in range(6)]
-    np.testing.assert_allclose(filter_change(before, after), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(filter_change)(before, after), expected, rtol=1e-5)
 
 
 def test_domain_share_counts_the_strongest_images():
     responses = GENERATOR.normal(size=(40, 7))
     in_domain = GENERATOR.uniform(size=40) < 0.5
     expected = [in_domain[np.argsort(-r)[:10]].mean() for r in responses.T]
-    np.testing.assert_allclose(domain_share(responses, in_domain, top=10), expected, rtol=1e-6)
+    found = jax.jit(domain_share, static_argnames="top")(responses, in_domain, top=10)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_bad_input_is_named():
