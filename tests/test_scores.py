@@ -56,15 +56,19 @@ def test_the_prior_of_the_logit_is_one_hot_and_that_of_the_log_probability_sums_
     one_hot = np.eye(3)[TARGETS]
     np.testing.assert_array_equal(prior(jnp.asarray(LOGITS), TARGETS)[0], one_hot)
     softmax = expected_scores(LOGITS, "probability")[:, None]
-    found, _ = prior(jnp.asarray(LOGITS), TARGETS, "log_probability")
+
+    @jax.jit
+    def run(flat, grids):
+        asked = (flat, "log_probability"), (grids, "logit"), (grids, "log_probability")
+        return [prior(x, TARGETS, score)[0] for x, score in asked]
+
+    found, spatial, signed = run(LOGITS, SPATIAL)
     np.testing.assert_allclose(found, one_hot - softmax, atol=1e-6)
-    spatial, _ = prior(jnp.asarray(SPATIAL), TARGETS)
     exponentials = np.exp(SPATIAL.astype(np.float64))
     positions = exponentials / exponentials.sum((1, 2), keepdims=True)
     np.testing.assert_allclose(
         spatial, positions[:, None] * one_hot[:, :, None, None], rtol=1e-5, atol=1e-7
     )
-    signed, _ = prior(jnp.asarray(SPATIAL), TARGETS, "log_probability")
     np.testing.assert_allclose(signed.sum((2, 3, 4)), 0, atol=1e-6)
     np.testing.assert_allclose(
         signed.sum((2, 3)), one_hot - expected_scores(SPATIAL, "probability")[:, None], atol=1e-6
@@ -73,17 +77,18 @@ def test_the_prior_of_the_logit_is_one_hot_and_that_of_the_log_probability_sums_
 
 def test_extreme_logits_do_not_overflow():
     outputs = jnp.array([[3e4, 0.0], [-3e4, 3e4]])
-    found, _ = score_values(outputs, [0, 0], "log_probability")
+    ask = lambda x, f: f(x, [0, 0], "log_probability")[0]  # noqa: E731
+    found, slopes = jax.jit(lambda x: (ask(x, score_values), ask(x, prior)))(outputs)
     np.testing.assert_allclose(found, [[0], [-6e4]], atol=1e-3)
-    assert np.isfinite(prior(outputs, [0, 0], "log_probability")[0]).all()
+    assert np.isfinite(slopes).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_outputs_keep_their_type_and_lose_no_more(dtype):
     outputs = jnp.asarray(SPATIAL, dtype)
-    found, _ = prior(outputs, TARGETS, "log_probability")
+    ask = jax.jit(lambda x: prior(x, TARGETS, "log_probability")[0])
+    found, wide = ask(outputs), ask(outputs.astype(jnp.float32))
     assert found.dtype == dtype  # the cotangent of the outputs
-    wide, _ = prior(outputs.astype(jnp.float32), TARGETS, "log_probability")
     np.testing.assert_allclose(found.astype(jnp.float32), wide, rtol=0.02, atol=1e-3)
 
 
@@ -115,9 +120,14 @@ def test_embedding():
         flat /= jnp.linalg.norm(flat, axis=1, keepdims=True)
         return flat @ (references / jnp.linalg.norm(references, axis=1, keepdims=True)).T
 
-    values, single = score_values(jnp.asarray(embeddings), targets, cosine)
-    found, _ = prior(jnp.asarray(embeddings), targets, cosine)
-    assert not single and found.shape == (2, 1, 5, 7)
+    @jax.jit
+    def run(outputs):
+        values, single = score_values(outputs, targets, cosine)
+        assert not single
+        return values, prior(outputs, targets, cosine)[0]
+
+    values, found = run(embeddings)
+    assert found.shape == (2, 1, 5, 7)
     for image, target in enumerate(targets[:, 0]):
         e, r = embeddings[image].ravel().astype(np.float64), references[target].astype(np.float64)
         cos = e @ r / np.linalg.norm(e) / np.linalg.norm(r)
@@ -137,7 +147,7 @@ def test_any_of_the_classes_of_a_category(logits):
     within = np.array([[p[0, 0], 0, p[0, 2]] / (p[0, 0] + p[0, 2]), [0, 1, 0]])
     over_classes = priors[:, 0].sum((1, 2)) if logits.ndim == 4 else priors[:, 0]
     np.testing.assert_allclose(over_classes, within - p, atol=1e-6)
-    certain, _ = prior(jnp.asarray(logits), [2, 2], score)  # it is always any of all classes
+    certain = jax.jit(lambda x: prior(x, [2, 2], score)[0])(logits)  # any of all classes
     np.testing.assert_allclose(certain, 0, atol=1e-6)
     sure = jnp.array([[3e4, 0.0, -3e4]])  # far below what a float32 can add to one
     np.testing.assert_allclose(score_values(sure, [[0, 1]], score)[0], [[0, -3e4]], atol=1e-3)
@@ -190,10 +200,9 @@ def test_traced_classes_out_of_range_have_no_score_and_no_prior(score):
         LOGITS, targets
     )
     inside = np.array([[True, False], [False, True]])
-    known_values = score_values(jnp.asarray(LOGITS), [0, 2], score)[0][:, 0]
-    known_priors = prior(jnp.asarray(LOGITS), [0, 2], score)[0][:, 0]
-    np.testing.assert_allclose(values[inside], known_values, rtol=1e-6)
-    np.testing.assert_allclose(priors[inside], known_priors, rtol=1e-6)
+    known = [f(jnp.asarray(LOGITS), [0, 2], score)[0] for f in (score_values, prior)]
+    np.testing.assert_allclose(values[inside], known[0][:, 0], rtol=1e-6)
+    np.testing.assert_allclose(priors[inside], known[1][:, 0], rtol=1e-6)
     assert not values[~inside].any() and not priors[~inside].any()
 
 

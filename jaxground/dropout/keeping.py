@@ -203,7 +203,8 @@ def check_hidden(hidden: ArrayLike) -> Array:
             f"{hidden.dtype}{list(hidden.shape)}"
         )
     if not isinstance(hidden, Tracer):
-        finite = np.asarray(jnp.isfinite(hidden).all(axis=tuple(range(1, hidden.ndim))))
+        with jax.ensure_compile_time_eval():  # known values, even under the jit of a key
+            finite = np.asarray(jnp.isfinite(hidden).all(axis=tuple(range(1, hidden.ndim))))
         if not finite.all():
             broken = np.flatnonzero(~finite).tolist()
             raise ValueError(f"hidden activations of images {broken} have NaN or infinite values")

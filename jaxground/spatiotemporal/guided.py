@@ -57,8 +57,11 @@ def caption_guided_saliency(
             "descriptors must be [batch, time, width] or [batch, time, h, w, width], got "
             f"{seen.shape}"
         )
-    if not isinstance(seen, Tracer) and not bool(jnp.isfinite(seen).all()):
-        raise ValueError("descriptors have NaN or infinite values")
+    if not isinstance(seen, Tracer):
+        with jax.ensure_compile_time_eval():  # known values, even under the jit of the words
+            finite = bool(jnp.isfinite(seen).all())
+        if not finite:
+            raise ValueError("descriptors have NaN or infinite values")
     batch, places = len(seen), seen.shape[1:-1]
     caption = check_words(words, batch)
     embedded = model.embed(jnp.asarray(caption))

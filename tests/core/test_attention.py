@@ -38,7 +38,7 @@ class Block(nnx.Module):
         random = np.random.default_rng(0)
         state = nnx.state(self, nnx.Param)
         nnx.update(
-            self, jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape)) / 2, state)
+            self, jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape) / 2), state)
         )
 
     def __call__(self, x):
@@ -208,10 +208,16 @@ def test_it_is_gradient_x_input_of_a_network_with_constants():
         x = x + u @ w["down.kernel"] + w["down.bias"]
         return x[:, 0] @ w["head.kernel"] + w["head.bias"]
 
-    np.testing.assert_allclose(twin(x), model(x), rtol=1e-6)
     target = np.array([1, 2])
-    gradient = jax.grad(lambda x: twin(x)[jnp.arange(2), target].sum())(x)
-    found = relevance(model, x, attn_lrp(epsilon(0.0), stabiliser=0.0), target)
+
+    @jax.jit
+    def both(x):
+        found = relevance(model, x, attn_lrp(epsilon(0.0), stabiliser=0.0), target)
+        values, gradient = jax.vjp(twin, x)
+        return model(x), values, found, gradient(jnp.eye(3)[target])[0]
+
+    logits, values, found, gradient = both(x)
+    np.testing.assert_allclose(values, logits, rtol=1e-6)
     np.testing.assert_allclose(found, x * gradient, rtol=1e-5, atol=2e-6)
 
 
@@ -248,11 +254,18 @@ def test_pattern_is_found_and_keeps_values(name):
     program, _ = trace(f, attn_lrp(), x)
     found = [step.key for step in program.walk() if step.parts]
     assert found == ([key] if key else [])
+    if not key:
+        return
+
+    @jax.jit
+    def run(x):
+        values, _, pull = ground(f, x, rules=attn_lrp())
+        return values, pull(x), f(x)
+
+    values, relevance, expected = run(x)
+    np.testing.assert_allclose(values, expected, rtol=1e-14)
     if key == "self_gated()":
-        np.testing.assert_array_equal(ground(f, x, rules=attn_lrp()).pull(x), x)
-    if key:
-        values = ground(f, x, rules=attn_lrp()).outputs
-        np.testing.assert_allclose(values, f(x), rtol=1e-14)
+        np.testing.assert_array_equal(relevance, x)
 
 
 def test_products_of_two_signals_take_half_and_masked_positions_nothing():
@@ -263,34 +276,44 @@ def test_products_of_two_signals_take_half_and_masked_positions_nothing():
         scores = jnp.where(mask, x @ x.T, -jnp.inf)
         return jax.nn.softmax(scores) @ x
 
-    found = relevance(lambda x: f(x)[None, 0], x, attn_lrp(), np.array([0]))
-    assert np.isfinite(found).all() and not found[1:].any()
     swiglu = lambda x: jax.nn.silu(x[:, :2]) * x[:, 2:]  # noqa: E731
-    np.testing.assert_array_equal(
-        ground(swiglu, x, rules=attn_lrp()).pull(jnp.ones((4, 2))), np.full((4, 4), 0.5)
-    )
     spread = lambda x: x[:, :1] * x[:, 1:]  # noqa: E731
-    np.testing.assert_array_equal(
-        ground(spread, x, rules=attn_lrp()).pull(jnp.ones((4, 3)))[0], [1.5, 0.5, 0.5, 0.5]
-    )
+
+    @jax.jit
+    def run(x):
+        return (
+            relevance(lambda x: f(x)[None, 0], x, attn_lrp(), np.array([0])),
+            ground(swiglu, x, rules=attn_lrp()).pull(jnp.ones((4, 2))),
+            ground(spread, x, rules=attn_lrp()).pull(jnp.ones((4, 3))),
+        )
+
+    found, halves, shared = run(x)
+    assert np.isfinite(found).all() and not found[1:].any()
+    np.testing.assert_array_equal(halves, np.full((4, 4), 0.5))
+    np.testing.assert_array_equal(shared[0], [1.5, 0.5, 0.5, 0.5])
 
 
 def test_attention_as_a_weight():
     """The maps of a network whose softmax and normalisers stand under stop_gradient."""
     model, x = block(), inputs()
-    w = arrays(model)
+    w, prior = arrays(model), jnp.eye(3)[:2]
     for table in (epsilon(), gamma(), EXCITATION):
         with pytest.raises(MissingRuleError):
-            ground(model, x, rules=table).pull(jnp.ones((2, 3)))
+            jax.eval_shape(lambda x, table=table: ground(model, x, rules=table).pull(prior), x)
         assert isinstance(table | ATTENTION, Rules)
 
     up = w["up.kernel"]
     attend = lambda x: jax.nn.softmax(x @ x.T)  # noqa: E731
-    pull = ground(lambda x: attend(x) @ x @ up, x[0], rules=EXCITATION | ATTENTION).pull
-    stopped = ground(lambda x: lax.stop_gradient(attend(x)) @ x @ up, x[0]).pull
     mass = jnp.ones((TOKENS, 8))
-    np.testing.assert_array_equal(pull(mass), stopped(mass))
-    prior = jnp.eye(3)[:2]
-    masses = jax.jit(lambda x: ground(model, x, rules=EXCITATION | ATTENTION).pull(prior))(x)
+
+    @jax.jit
+    def run(x):
+        pull = ground(lambda x: attend(x) @ x @ up, x[0], rules=EXCITATION | ATTENTION).pull
+        stopped = ground(lambda x: lax.stop_gradient(attend(x)) @ x @ up, x[0]).pull
+        of_model = ground(model, x, rules=EXCITATION | ATTENTION).pull
+        return pull(mass), stopped(mass), of_model(prior)
+
+    found, expected, masses = run(x)
+    np.testing.assert_array_equal(found, expected)
     assert (masses >= 0).all() and masses[0].sum() > 0.1
     assert (masses.sum((1, 2)) <= 1 + 1e-9).all()

@@ -42,18 +42,20 @@ def test_mass_tells_what_arrives_and_what_is_lost():
         return hidden @ second
 
     x = np.array([[4.0, 1.0], [4.0, 1.0]])  # hidden: 4, 4
-    found = mass(f, x, np.array([[1.0, 0.0], [0.0, 2.0]]))
+    found = mass(f, x, np.array([[1.0, 0.0], [0.0, 2.0]]))  # outside jit, once
     assert list(found) == ["x", "hidden"]
     assert_close(found["hidden"].kept, [1, 2])
     assert_close(found["hidden"].lost, [0, 0])
     assert_close(found["x"].kept, [0.25, 0])
     assert_close(found["x"].lost, [0.75, 2])
     assert found["x"].kept.dtype == np.float32
-    assert list(mass(f, x, np.ones((2, 2)), at=["hidden"])) == ["hidden"]
+    report = functools.partial(mass, f, prior=np.ones((2, 2)), at=["hidden"])
+    assert list(jax.eval_shape(report, x)) == ["hidden"]
 
 
 def test_mass_on_a_branch_is_what_took_the_branch():
-    found = mass(lambda x: tap(3 * x, "left") + x, np.ones((2, 4)), np.full((2, 4), 0.25))
+    f = lambda x: tap(3 * x, "left") + x  # noqa: E731
+    found = jax.jit(lambda x: mass(f, x, np.full((2, 4), 0.25)))(np.ones((2, 4)))
     assert_close(found["left"].kept, [0.75, 0.75])
     assert_close(found["left"].lost, [0.25, 0.25])
 
@@ -72,7 +74,11 @@ def difference(prior, top, *below):
 
 
 def contrastive(f, x, prior, **options):
-    return ground(f, x, contrastive=True, **options).pull(prior)
+    @jax.jit
+    def explain(x, prior):
+        return ground(f, x, contrastive=True, **options).pull(prior)
+
+    return explain(x, prior)
 
 
 HEADS = {
@@ -102,14 +108,21 @@ def test_a_given_value_at_a_tap_spares_what_is_below():
 
     x, prior = images(2, 5), np.eye(3)[:2]
     for contrastive in (False, True):
-        plain = ground(f, x, at="hidden", contrastive=contrastive)
         from_hidden = functools.partial(ground, f, at="hidden", contrastive=contrastive)
-        known = from_hidden(x, given=plain.activations)
-        np.testing.assert_allclose(known.outputs, plain.outputs, rtol=1e-12)
-        np.testing.assert_allclose(known.pull(prior), plain.pull(prior), rtol=1e-12)
-        doubled = from_hidden(x, given=2 * plain.activations)
-        np.testing.assert_array_equal(doubled.activations, 2 * plain.activations)
-        assert abs(doubled.outputs - plain.outputs).max() > 0.1
+
+        @jax.jit
+        def run(x, from_hidden=from_hidden):
+            plain = from_hidden(x)
+            known = from_hidden(x, given=plain.activations)
+            doubled = from_hidden(x, given=2 * plain.activations)
+            pulled = plain.pull(prior), known.pull(prior)
+            return [(g.outputs, g.activations) for g in (plain, known, doubled)], pulled
+
+        (plain, known, doubled), pulled = run(x)
+        np.testing.assert_allclose(known[0], plain[0], rtol=1e-12)
+        np.testing.assert_allclose(pulled[1], pulled[0], rtol=1e-12)
+        np.testing.assert_array_equal(doubled[1], 2 * plain[1])
+        assert abs(doubled[0] - plain[0]).max() > 0.1
     text = str(jax.make_jaxpr(lambda x, h: from_hidden(x, given=h).pull(prior))(x, x @ V.T))
     assert " sin " not in text
 
@@ -123,7 +136,8 @@ def test_the_dual_unit_apart():
 
     hidden = np.maximum(x @ V.T, 0)
     for options in ({}, {"at": "x"}):
-        found = ground(f, x, contrastive="apart", **options).pull(prior)
+        explain = functools.partial(ground, f, contrastive="apart", **options)
+        found = jax.jit(lambda x, explain=explain: explain(x).pull(prior))(x)
         for weights, masses in zip((W, -W), found, strict=True):
             for row, of_row in enumerate(masses):
                 steps = [oracle.transition(weights.T, hidden[row]), oracle.transition(V, x[row])]
@@ -271,6 +285,6 @@ def test_log_softmax_is_refused_rather_than_losing_all_mass():
 
 def test_float16_masses_do_not_overflow():
     x = jnp.full((1, 4), 1e-6, jnp.float16)
-    pull = ground(lambda x: x @ jnp.ones((4, 2), jnp.float16), x).pull
-    found = pull(jnp.eye(2, dtype=jnp.float16)[:1])
+    w, prior = np.ones((4, 2), np.float16), np.eye(2, dtype=np.float16)[:1]
+    found = jax.jit(lambda x: ground(lambda x: x @ w, x).pull(prior))(x)
     np.testing.assert_allclose(found, np.full((1, 4), 0.25), rtol=1e-2)

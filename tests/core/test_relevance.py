@@ -131,6 +131,16 @@ def unrolled(kernel, shape, strides, padding):
     return matrix.reshape(height * width * inputs, -1), rows * columns
 
 
+def pulls(functions, x, prior, rules):
+    """Returns the relevance at `x` by each of many functions, compiled in one go."""
+
+    @jax.jit
+    def every(x):
+        return [jax.vjp(excite(f, rules), x)[1](prior)[0] for f in functions]
+
+    return every(x)
+
+
 def relevance_at_input(f, x, rules, target):
     outputs, _, pull = ground(f, x, rules=rules)
     return pull(outputs * jax.nn.one_hot(target, outputs.shape[-1], dtype=outputs.dtype))
@@ -168,18 +178,20 @@ def test_rule_is_the_dense_matrix_of_its_paper(name):
             relevance_at_input(dense(layers), vectors, rules, target),
             relevance_at_input(dense(bare), vectors, rules, target),
             relevance_at_input(f, images, rules, jnp.array([0, 1])),
+            (dense(layers)(vectors), dense(bare)(vectors), f(images)),
         )
 
-    with_bias, without, of_images = found(vectors, images)
+    with_bias, without, of_images, outputs = found(vectors, images)
     for i, target in enumerate((0, 2)):
-        for masses, network in ((with_bias, layers), (without, bare)):
+        cases = ((with_bias, layers, outputs[0]), (without, bare, outputs[1]))
+        for masses, network, values in cases:
             start = np.zeros(3)
-            start[target] = dense(network)(vectors)[i, target]
+            start[target] = values[i, target]
             expected = backward(network, vectors[i], start, shares)
             np.testing.assert_allclose(masses[i], expected, rtol=1e-9, atol=1e-11)
     for i, target in enumerate((0, 1)):
         start = np.zeros(2)
-        start[target] = f(images)[i, target]
+        start[target] = outputs[2][i, target]
         expected = backward(convolutional, images[i].ravel(), start, shares)
         np.testing.assert_allclose(of_images[i].ravel(), expected, rtol=1e-9, atol=1e-11)
 
@@ -187,8 +199,8 @@ def test_rule_is_the_dense_matrix_of_its_paper(name):
 def test_bias_is_found_however_it_is_written():
     """Reshaped, broadcast, in two parts, before a reshape, as an argument, rematerialised."""
     w, b, x = normal(4, 6), normal(6), np.abs(normal(2, 4))
-    (reference,) = jax.vjp(excite(lambda x: x @ w + b, gamma(0.5)), x)[1](jnp.ones((2, 6)))
-    for f in (
+    functions = (
+        lambda x: x @ w + b,
         lambda x: b + x @ w,
         lambda x: x @ w + b.reshape(1, 6),
         lambda x: jnp.einsum("bi,io->ob", x, w).T + jnp.broadcast_to(b, (2, 6)),
@@ -196,8 +208,9 @@ def test_bias_is_found_however_it_is_written():
         jax.checkpoint(lambda x: x @ w + b),
         lambda x: lax.scan(lambda c, _: (c, c @ w + b), x, None, length=1)[1][0],
         lambda x: excite(lambda x, w, b: x @ w + b, gamma(0.5))(x, jnp.asarray(w), jnp.asarray(b)),
-    ):
-        (found,) = jax.vjp(excite(f, gamma(0.5)), x)[1](jnp.ones((2, 6)))
+    )
+    reference, *others = pulls(functions, x, jnp.ones((2, 6)), gamma(0.5))
+    for found in others:
         np.testing.assert_allclose(found, reference, rtol=1e-12)
 
 
@@ -227,9 +240,7 @@ def test_what_is_added_may_be_a_branch():
         return jax.nn.relu(first @ u + (x[1] @ w + b))
 
     for rules in (epsilon(0.0), gamma(0.5)):
-        found, expected = (
-            ground(f, x, rules=rules).pull(jnp.ones((1, 3))) for f in (looped, unrolled)
-        )
+        found, expected = pulls((looped, unrolled), x, jnp.ones((1, 3)), rules)
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
@@ -240,52 +251,65 @@ def test_relevance_is_conserved_without_bias_and_mass_says_what_biases_took():
         hidden = tap(jax.nn.relu(tap(x, "x") @ layers[0][0] + layers[0][1]), "hidden")
         return hidden @ layers[1][0] + layers[1][1]
 
-    x = np.abs(normal(2, 6))
-    start = f(x) * jnp.eye(3)[:2]
-    for rules in (epsilon(), gamma(), z_plus(), alpha_beta(), z_box(-1, 9)):
-        for at in mass(f, jnp.asarray(x), start, rules=rules).values():
-            np.testing.assert_allclose(at.kept, start.sum(1), rtol=1e-5)
     biased = functools.partial(f, layers=[(w, np.ones_like(b)) for w, b in layers])
-    start = biased(x) * jnp.eye(3)[:2]
-    report = mass(biased, jnp.asarray(x), start, rules=epsilon(0))
+
+    @jax.jit
+    def reports(x):
+        start, started = f(x) * jnp.eye(3)[:2], biased(x) * jnp.eye(3)[:2]
+        tables = (epsilon(), gamma(), z_plus(), alpha_beta(), z_box(-1, 9))
+        every = [mass(f, x, start, rules=rules) for rules in tables]
+        return start, every, mass(biased, x, started, rules=epsilon(0))
+
+    start, every, report = reports(np.abs(normal(2, 6)))
+    for at in (at for found in every for at in found.values()):
+        np.testing.assert_allclose(at.kept, start.sum(1), rtol=1e-5)
     np.testing.assert_allclose(report["hidden"].lost, 1, rtol=1e-5)  # the bias of the logit
 
 
 def test_laws_of_relu_networks():
     """LRP-0 is gradient x input; alpha 1, beta 0 is z+, which is Excitation Backprop."""
     layers = [(normal(6, 5), np.zeros(5)), (normal(5, 4), np.zeros(4)), (normal(4, 3), np.zeros(3))]
-    f, x = dense(layers), np.abs(normal(2, 6))
-    outputs, pull_gradient = jax.vjp(f, x)
-    start = outputs * jnp.eye(3)[:2]
-    ones = jnp.eye(3)[:2]
-    _, _, pull = ground(f, x, rules=epsilon(0))
-    np.testing.assert_allclose(pull(start), x * pull_gradient(ones)[0], rtol=1e-9)
-    _, _, positive = ground(f, x, rules=z_plus())
-    _, _, apart = ground(f, x, rules=alpha_beta(1, 0))
-    _, _, winning = ground(f, x, rules=EXCITATION)
-    np.testing.assert_allclose(positive(start), apart(start), rtol=1e-12)
-    scaled = start.sum(1, keepdims=True) * winning(ones)
-    np.testing.assert_allclose(positive(start), scaled, rtol=1e-9)
+    f, x, ones = dense(layers), np.abs(normal(2, 6)), jnp.eye(3)[:2]
+
+    @jax.jit
+    def run(x):
+        outputs, pull_gradient = jax.vjp(f, x)
+        start = outputs * ones
+        tables = (epsilon(0), z_plus(), alpha_beta(1, 0))
+        masses = [ground(f, x, rules=rules).pull(start) for rules in tables]
+        winning = ground(f, x, rules=EXCITATION).pull(ones)
+        return start, pull_gradient(ones)[0], masses, winning
+
+    start, gradient, (plain, positive, apart), winning = run(x)
+    np.testing.assert_allclose(plain, x * gradient, rtol=1e-9)
+    np.testing.assert_allclose(positive, apart, rtol=1e-12)
+    scaled = start.sum(1, keepdims=True) * winning
+    np.testing.assert_allclose(positive, scaled, rtol=1e-9)
 
 
 def test_sums_pools_and_winners():
     """By hand: a residual sum, a difference, an average, a maximum."""
     x = jnp.array([[3.0, 1.0, -2.0, 6.0]])
+    zero = epsilon(0)
+    gated = lambda x: jax.nn.sigmoid(x[:, :2]) * x[:, 2:]  # noqa: E731
+    cases = [  # the last: how exact
+        (lambda x: x[:, :1] + x[:, 1:2], zero, [[0.75, 0.25, 0, 0]], 1e-12),
+        (lambda x: x[:, :1] - x[:, 1:2], zero, [[1.5, -0.5, 0, 0]], 1e-12),
+        (lambda x: x.mean(1), zero, x / x.sum(), 1e-12),
+        (lambda x: x.mean(1), z_plus(), [[0.3, 0.1, 0, 0.6]], 1e-12),
+        (lambda x: x * 3 - 3, zero, [[1.5, 0, 2 / 3, 1.2]], 1e-12),
+        (gated, epsilon(), [[0, 0, 1, 1]], 0),
+    ]
+    for table in (zero, gamma(), alpha_beta(), z_plus()):
+        cases.append((lambda x: x.max(1), table, [[0, 0, 0, 1]], 0))
 
-    def shares(f, rules):
+    def shares(f, rules, x):
         outputs, _, pull = ground(f, x, rules=rules)
         return pull(jnp.ones_like(outputs))
 
-    rules = epsilon(0)
-    np.testing.assert_allclose(shares(lambda x: x[:, :1] + x[:, 1:2], rules), [[0.75, 0.25, 0, 0]])
-    np.testing.assert_allclose(shares(lambda x: x[:, :1] - x[:, 1:2], rules), [[1.5, -0.5, 0, 0]])
-    np.testing.assert_allclose(shares(lambda x: x.mean(1), rules), x / x.sum(), rtol=1e-12)
-    for table in (rules, gamma(), alpha_beta(), z_plus()):
-        np.testing.assert_array_equal(shares(lambda x: x.max(1), table), [[0, 0, 0, 1]])
-    np.testing.assert_allclose(shares(lambda x: x.mean(1), z_plus()), [[0.3, 0.1, 0, 0.6]])
-    np.testing.assert_allclose(shares(lambda x: x * 3 - 3, epsilon(0)), [[1.5, 0, 2 / 3, 1.2]])
-    gated = lambda x: jax.nn.sigmoid(x[:, :2]) * x[:, 2:]  # noqa: E731
-    np.testing.assert_array_equal(shares(gated, epsilon()), [[0, 0, 1, 1]])
+    every = jax.jit(lambda x: [shares(f, rules, x) for f, rules, *_ in cases])(x)
+    for found, (*_, expected, rtol) in zip(every, cases, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=rtol)
 
 
 def test_batch_norm_folds_into_the_exact_rule():
@@ -298,8 +322,9 @@ def test_batch_norm_folds_into_the_exact_rule():
     )
     x = np.abs(normal(2, 4))
     f = lambda x: (x @ w + b - mean) * scale + shift  # noqa: E731
-    _, _, pull = ground(fold_batch_norm(f), x, rules=gamma(0.5))
-    for row, relevance in zip(x, pull(jnp.ones((2, 3))), strict=True):
+    folded = fold_batch_norm(f)
+    found = jax.jit(lambda x: ground(folded, x, rules=gamma(0.5)).pull(jnp.ones((2, 3))))(x)
+    for row, relevance in zip(x, found, strict=True):
         expected = montavon_gamma(row, w * scale, (b - mean) * scale + shift, g=0.5).sum(1)
         np.testing.assert_allclose(relevance, expected, rtol=1e-9)
 
@@ -313,68 +338,83 @@ def three_layers(x):
 def test_composite_is_its_tables_chained_by_hand():
     x = np.abs(normal(2, 6))
     rules = Composite({"second": gamma(0.5), "first": z_box(-1, 4)}, above=epsilon(0.1))
-    outputs, _, pull = ground(three_layers, x, rules=rules)
-    start = outputs * jnp.eye(3)[:2]
+    same = Composite({"first": gamma(), "second": gamma()}, gamma())
 
     def step(f, x, relevance, table):
         return ground(f, x, rules=table).pull(relevance)
 
-    first = jax.nn.relu(x @ normal(6, 5) + normal(5))
-    second = jax.nn.relu(first @ normal(5, 4) + normal(4))
-    relevance = step(lambda x: x @ normal(4, 3) + normal(3), second, start, epsilon(0.1))
-    relevance = step(lambda x: x @ normal(5, 4) + normal(4), first, relevance, gamma(0.5))
-    at_first = relevance
-    relevance = step(lambda x: x @ normal(6, 5) + normal(5), x, relevance, z_box(-1, 4))
-    np.testing.assert_allclose(pull(start), relevance, rtol=1e-12)
-    _, _, pull = ground(three_layers, x, at="first", rules=rules)
-    np.testing.assert_allclose(pull(start), at_first, rtol=1e-12)
-    same = Composite({"first": gamma(), "second": gamma()}, gamma())
-    np.testing.assert_allclose(
-        ground(three_layers, x, rules=same).pull(start),
-        ground(three_layers, x, rules=gamma()).pull(start),
-        rtol=1e-12,
-    )
-    assert mass(three_layers, jnp.asarray(x), start, rules=rules)["first"].kept.shape == (2,)
+    @jax.jit
+    def run(x):
+        outputs, _, pull = ground(three_layers, x, rules=rules)
+        start = outputs * jnp.eye(3)[:2]
+        first = jax.nn.relu(x @ normal(6, 5) + normal(5))
+        second = jax.nn.relu(first @ normal(5, 4) + normal(4))
+        relevance = step(lambda x: x @ normal(4, 3) + normal(3), second, start, epsilon(0.1))
+        at_first = step(lambda x: x @ normal(5, 4) + normal(4), first, relevance, gamma(0.5))
+        at_input = step(lambda x: x @ normal(6, 5) + normal(5), x, at_first, z_box(-1, 4))
+        return (
+            (pull(start), at_input),
+            (ground(three_layers, x, at="first", rules=rules).pull(start), at_first),
+            (step(three_layers, x, start, same), step(three_layers, x, start, gamma())),
+        )
+
+    for found, expected in run(x):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    report = jax.eval_shape(lambda x: mass(three_layers, x, jnp.ones((2, 3)), rules=rules), x)
+    assert report["first"].kept.shape == (2,)
 
 
 def test_composite_mixes_methods_that_see_calls_differently():
     """Above, `relu` is one call with a rule; below it is looked into; a loop has its own table."""
     x = np.abs(normal(2, 6)) + 1
-    rules = Composite({"first": epsilon(0)}, above=GUIDED)
-    pull = ground(three_layers, x, rules=rules).pull
-    above = ground(three_layers, x, at="first", rules=GUIDED).pull(jnp.ones((2, 3)))
     w, b = normal(6, 5), normal(5)
-    for i in range(2):
-        expected = bach_58(x[i], w, b, e=0.0) @ above[i]
-        np.testing.assert_allclose(pull(jnp.ones((2, 3)))[i], expected, rtol=1e-9)
-    flipped = Composite({"first": GUIDED}, above=epsilon(0))
-    down = ground(three_layers, x, at="first", rules=epsilon(0)).pull(jnp.ones((2, 3)))
-    guided = jax.vjp(excite(lambda x: jax.nn.relu(x @ w + b), GUIDED), x)[1](down)[0]
-    np.testing.assert_allclose(
-        ground(three_layers, x, rules=flipped).pull(jnp.ones((2, 3))), guided, rtol=1e-9
-    )
+    ones = jnp.ones((2, 3))
 
     def looped(x):
         x = tap(lax.scan(lambda c, _: (c @ np.eye(6) * 2, None), x, None, length=2)[0], "loop")
         return x @ w
 
-    rules = Composite({"loop": GRADIENT}, above=EXCITATION)
-    above = ground(looped, x, at="loop", rules=EXCITATION).pull(jnp.ones((2, 5)))
-    np.testing.assert_allclose(
-        ground(looped, x, rules=rules).pull(jnp.ones((2, 5))), 4 * above, rtol=1e-12
-    )
+    def pull(f, x, mass, **options):
+        return ground(f, x, **options).pull(mass)
+
+    @jax.jit
+    def run(x):
+        down = pull(three_layers, x, ones, at="first", rules=epsilon(0))
+        flipped = Composite({"first": GUIDED}, above=epsilon(0))
+        turned = Composite({"loop": GRADIENT}, above=EXCITATION)
+        mass = jnp.ones((2, 5))
+        return (
+            pull(three_layers, x, ones, rules=Composite({"first": epsilon(0)}, above=GUIDED)),
+            pull(three_layers, x, ones, at="first", rules=GUIDED),
+            pull(three_layers, x, ones, rules=flipped),
+            pull(lambda x: jax.nn.relu(x @ w + b), x, down, rules=GUIDED),
+            pull(looped, x, mass, rules=turned),
+            4 * pull(looped, x, mass, at="loop", rules=EXCITATION),
+        )
+
+    found, above, of_flipped, guided, of_loop, doubled_twice = run(x)
+    for i in range(2):
+        expected = bach_58(x[i], w, b, e=0.0) @ above[i]
+        np.testing.assert_allclose(found[i], expected, rtol=1e-9)
+    np.testing.assert_allclose(of_flipped, guided, rtol=1e-9)
+    np.testing.assert_allclose(of_loop, doubled_twice, rtol=1e-12)
 
 
 def test_composite_serves_the_contrast_and_excite():
-    x = np.abs(normal(2, 6))
-    rules = Composite({"first": EXCITATION}, above=EXCITATION)
-    one = jnp.eye(3)[:2]
-    for contrastive in (False, True):
-        plain = ground(three_layers, x, contrastive=contrastive).pull(one)
-        mixed = ground(three_layers, x, rules=rules, contrastive=contrastive).pull(one)
-        np.testing.assert_array_equal(plain, mixed)
-    _, pull = jax.vjp(excite(three_layers, rules), x)
-    np.testing.assert_array_equal(pull(one)[0], ground(three_layers, x).pull(one))
+    rules, one = Composite({"first": EXCITATION}, above=EXCITATION), jnp.eye(3)[:2]
+
+    @jax.jit
+    def run(x):
+        plain, mixed, *contrasts = (
+            ground(three_layers, x, contrastive=contrastive, **options).pull(one)
+            for contrastive in (False, True)
+            for options in ({}, {"rules": rules})
+        )
+        excited = jax.vjp(excite(three_layers, rules), x)[1](one)[0]
+        return (plain, mixed), contrasts, (plain, excited)
+
+    for expected, found in run(np.abs(normal(2, 6))):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_errors():

@@ -203,14 +203,22 @@ def test_a_deep_network_is_the_sum_over_its_paths():
 
 def test_the_explicit_layers_share():
     x, prior = normal(2, 4, seed=1), normal(2, 5, seed=2)
-    found = jax.vjp(lambda x: excitation_dense(x, W45), x)[1](prior)[0]
-    assert_close(found, pull(lambda x: x @ W45, x, prior))
     image, kernel = normal(1, 2, 5, 5), normal(3, 2, 3, 3)  # NCHW and OIHW: Caffe's layout
     parameters = {"window_strides": (2, 2), "padding": "SAME"}
-    out, back = jax.vjp(lambda x: excitation_conv(x, kernel, **parameters), image)
-    prior = normal(*out.shape)
-    expected = pull(lambda x: lax.conv_general_dilated(x, kernel, **parameters), image, prior)
-    assert_close(back(prior)[0], expected)
+    of_image = normal(1, 3, 3, 3)
+
+    @jax.jit
+    def explicit(x, image):
+        conv = functools.partial(excitation_conv, kernel=kernel, **parameters)
+        return (
+            jax.vjp(lambda x: excitation_dense(x, W45), x)[1](prior)[0],
+            jax.vjp(conv, image)[1](of_image)[0],
+        )
+
+    dense, conv = explicit(x, image)
+    assert_close(dense, pull(lambda x: x @ W45, x, prior))
+    implicit = lambda x: lax.conv_general_dilated(x, kernel, **parameters)  # noqa: E731
+    assert_close(conv, pull(implicit, image, of_image))
 
 
 def test_linear_map_makes_one_operation_of_many():
@@ -571,12 +579,16 @@ def test_a_rectifier_passes_mass_where_its_input_is_positive():
         np.testing.assert_array_equal(found, [0, 0, 1, 1, 1, 1], err_msg=name)
 
 
+WINS = {jnp.maximum: [0, 1, 0.5], jnp.minimum: [1, 0, 0.5]}  # ties are halved
+
+
 def test_the_winner_takes_all():
-    a, b, prior = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.0, 5.0]), np.ones(3)
-    for f, wins in (jnp.maximum, [0, 1, 0.5]), (jnp.minimum, [1, 0, 0.5]):  # ties are halved
-        left, right = pull(lambda ab, f=f: f(*ab), (a, b), prior)
+    a, b = np.array([1.0, 2.0, 5.0]), np.array([2.0, 1.0, 5.0])
+    pairs = pulls({f.__name__: lambda ab, f=f: f(*ab) for f in WINS}, (a, b), np.ones(3))
+    for f, wins in WINS.items():
+        left, right = pairs[f.__name__]
         assert_close(left, wins)
-        assert_close(left + right, prior)
+        assert_close(left + right, np.ones(3))
     x = normal(4, 6, 2)
     for window, strides, prior in (
         ((2, 3), (2, 3), normal(2, 2, 2)),
@@ -622,7 +634,7 @@ SMOOTH = {
 @pytest.mark.parametrize("case", SMOOTH)
 def test_the_gradient_table_is_the_derivative_itself(case):
     f, x = SMOOTH[case], normal(3, 4)
-    prior = normal(*f(x).shape, seed=1)
+    prior = normal(*jax.eval_shape(f, x).shape, seed=1)
     expected = jax.jit(lambda x, prior: jax.vjp(f, x)[1](prior)[0])(x, prior)
     np.testing.assert_array_equal(pull(f, x, prior, GRADIENT), expected)
 

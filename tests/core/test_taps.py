@@ -43,10 +43,16 @@ def test_a_name_met_again_is_numbered_and_grounded_where_it_stands():
 
     x = abs(normal(2, 3))
     assert list(taps(f, x)) == ["layer", "layer[1]", "layer[2]"]
-    _, values, pull = ground(f, x, at=["layer", "layer[2]"])
-    np.testing.assert_allclose(values["layer"], jax.nn.relu(x @ W), rtol=1e-6)
-    np.testing.assert_allclose(values["layer[2]"], f(x), rtol=1e-6)
-    np.testing.assert_array_equal(pull(jnp.ones((2, 3)))["layer[2]"], np.ones((2, 3)))
+
+    @jax.jit
+    def run(x):
+        _, values, pull = ground(f, x, at=["layer", "layer[2]"])
+        return values, pull(jnp.ones((2, 3))), jax.nn.relu(x @ W), f(x)
+
+    values, masses, first, last = run(x)
+    np.testing.assert_allclose(values["layer"], first, rtol=1e-6)
+    np.testing.assert_allclose(values["layer[2]"], last, rtol=1e-6)
+    np.testing.assert_array_equal(masses["layer[2]"], np.ones((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +72,15 @@ def test_taps_inside_calls_are_in_reach(inside):
         return tap(jax.nn.relu(x @ W), "deep") @ W + x
 
     x = abs(normal(2, 3))
-    plain, other = (ground(lambda x, f=f: f(x) @ W, x, at="deep") for f in (block, inside(block)))
-    np.testing.assert_allclose(other.outputs, plain.outputs, rtol=1e-6)
-    np.testing.assert_allclose(other.activations, plain.activations, rtol=1e-6)
-    prior = jnp.ones((2, 3))
-    np.testing.assert_allclose(other.pull(prior), plain.pull(prior), atol=1e-6)
+
+    def grounded(f, x):
+        outputs, activations, pull = ground(lambda x: f(x) @ W, x, at="deep")
+        return outputs, activations, pull(jnp.ones((2, 3)))
+
+    plain, other = jax.jit(lambda x: [grounded(f, x) for f in (block, inside(block))])(x)
+    np.testing.assert_allclose(other[0], plain[0], rtol=1e-6)
+    np.testing.assert_allclose(other[1], plain[1], rtol=1e-6)
+    np.testing.assert_allclose(other[2], plain[2], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +153,12 @@ def test_a_tap_on_one_branch_leaves_the_other_its_share(join, around):
         return around(lambda x: join(tap(jax.nn.relu(x @ W + 1), "branch"), x))(x)
 
     x, prior = abs(normal(2, 3)), jnp.ones((2, 3))
-    both = jax.jit(lambda x: ground(f, x, at=["branch", "x"]).pull(prior))(x)
-    alone = jax.jit(lambda x: ground(f, x, at="branch").pull(prior))(x)
+
+    @jax.jit
+    def run(x):
+        return [ground(f, x, at=at).pull(prior) for at in (["branch", "x"], "branch")]
+
+    both, alone = run(x)
     assert 0 < both["branch"].sum() != 6
     np.testing.assert_allclose(alone, both["branch"], atol=1e-6)
 
@@ -190,7 +204,7 @@ def test_linen_modules_are_taps_by_their_path():
             return linen.Dense(2, name="head")(Block(name="high")(tap(x, "between")))
 
     network, x = Network(), abs(normal(4, 3))
-    params = network.init(jax.random.key(0), x)
+    params = jax.jit(network.init)(jax.random.key(0), x)
     apply = lambda x: network.apply(params, x)  # noqa: E731
     names = list(taps(apply, x))
     expected = ["low/dense", "low", "between", "high/dense", "high"]
@@ -198,9 +212,14 @@ def test_linen_modules_are_taps_by_their_path():
         n.removeprefix("Network/") for n in names if n.removeprefix("Network/") in expected
     ] == expected
     [low] = [n for n in names if n.endswith("low")]
-    both = ground(apply, x, at=[low, "between"])
-    np.testing.assert_array_equal(both.activations[low], both.activations["between"])
-    masses = both.pull(jnp.ones((4, 2)))
+
+    @jax.jit
+    def run(x):
+        _, activations, pull = ground(apply, x, at=[low, "between"])
+        return activations, pull(jnp.ones((4, 2)))
+
+    activations, masses = run(x)
+    np.testing.assert_array_equal(activations[low], activations["between"])
     np.testing.assert_array_equal(masses[low], masses["between"])
 
 

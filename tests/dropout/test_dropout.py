@@ -1,5 +1,7 @@
 """Excitation Dropout: anchors of its equation, a NumPy walk, and what is not differentiated."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,12 @@ def hidden():
     return layer(jnp.asarray(X))
 
 
+@functools.cache
+def evidence_of(top):
+    """Returns `excitation_evidence` of a head, compiled once for all tests."""
+    return jax.jit(functools.partial(excitation_evidence, top))
+
+
 # The equation
 
 
@@ -82,7 +90,7 @@ def test_standout_keeps_what_is_strong():
 
 
 def test_evidence_is_the_random_walk_from_the_label(hidden):
-    evidence = excitation_evidence(head, hidden, LABELS)
+    evidence = excitation_evidence(head, hidden, LABELS)  # outside jit, once
     for i, label in enumerate(LABELS):
         above = np.maximum(np.asarray(hidden[i], np.float64) @ SECOND + BIAS, 0)
         expected = chain(
@@ -92,16 +100,18 @@ def test_evidence_is_the_random_walk_from_the_label(hidden):
 
 
 def test_evidence_of_the_head_is_that_of_the_whole_network_at_the_layer(hidden):
-    whole = ground(lambda x: head(tap(layer(x), "fc1")), jnp.asarray(X), at="fc1")
-    expected = whole.pull(jax.nn.one_hot(LABELS, CLASSES))
-    np.testing.assert_allclose(excitation_evidence(head, hidden, LABELS), expected, atol=1e-7)
+    @jax.jit
+    def whole(x):
+        grounding = ground(lambda x: head(tap(layer(x), "fc1")), x, at="fc1")
+        return grounding.pull(jax.nn.one_hot(LABELS, CLASSES))
+
+    found = evidence_of(head)(hidden, LABELS)
+    np.testing.assert_allclose(found, whole(X), atol=1e-7)
 
 
 def test_without_labels_the_evidence_is_of_the_predicted_class(hidden):
     predicted = head(hidden).argmax(-1)
-    np.testing.assert_array_equal(
-        excitation_evidence(head, hidden), excitation_evidence(head, hidden, predicted)
-    )
+    np.testing.assert_array_equal(evidence_of(head)(hidden), evidence_of(head)(hidden, predicted))
 
 
 @pytest.mark.parametrize(("units", "axes"), [("channel", (1, 2)), ("position", (3,))])
@@ -111,12 +121,18 @@ def test_evidence_of_a_channel_or_position_is_the_sum_over_it(units, axes):
     def top(hidden):
         return head(hidden.mean((1, 2)))
 
-    neurons = excitation_evidence(top, grid, jnp.array([1, 3]))
-    summed = excitation_evidence(top, grid, jnp.array([1, 3]), units=units)
+    labels = np.array([1, 3])
+
+    @jax.jit
+    def run(grid):
+        dropped = excitation_dropout(
+            jax.random.key(1), top, grid, labels, rescale="none", units=units
+        )
+        neurons = excitation_evidence(top, grid, labels)
+        return neurons, excitation_evidence(top, grid, labels, units=units), dropped
+
+    neurons, summed, dropped = run(grid)
     np.testing.assert_allclose(summed, neurons.sum(axes, keepdims=True), rtol=1e-5)
-    dropped = excitation_dropout(
-        jax.random.key(1), top, grid, jnp.array([1, 3]), rescale="none", units=units
-    )
     kept = dropped == grid
     expected = jnp.broadcast_to(kept.all(axes, keepdims=True), grid.shape)
     np.testing.assert_array_equal(kept, expected)  # a unit is kept or dropped as one
@@ -128,24 +144,23 @@ def test_evidence_of_a_channel_or_position_is_the_sum_over_it(units, axes):
 
 def test_masks_differ_between_images_and_repeat_with_the_key(hidden):
     alike = jnp.broadcast_to(jnp.abs(hidden[:1]) + 1, (64, WIDTH))
-    assert excitation_evidence(head, alike).sum() > 60
-    first, again, other = (
-        excitation_dropout(jax.random.key(seed), head, alike, None, 0.3) for seed in (0, 0, 1)
-    )
+    assert evidence_of(head)(alike).sum() > 60
+    run = jax.jit(lambda key: excitation_dropout(key, head, alike, None, 0.3))
+    first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert len(np.unique(first > 0, axis=0)) > 8
 
 
 def test_expectation_of_the_mask_is_the_keep_probability_and_unit_rescaling_preserves_it(hidden):
-    evidence = excitation_evidence(head, hidden, LABELS)
+    evidence = evidence_of(head)(hidden, LABELS)
     keep = np.asarray(excitation_keep_probability(evidence, 0.5))
     keys = jax.random.split(jax.random.key(0), 20_000)
 
     def mean(rescale):
         scheme = Excitation(0.5, rescale=rescale)
         factors = jax.vmap(lambda key: scheme.factors(key, hidden, head=head, labels=LABELS))
-        return factors(keys).mean(0)
+        return jax.jit(lambda keys: factors(keys).mean(0))(keys)
 
     deviation = np.sqrt(keep * (1 - keep) / len(keys))
     assert (np.abs(mean("none") - keep) <= 5 * deviation + 1e-6).all()
@@ -157,10 +172,12 @@ def test_expectation_of_the_mask_is_the_keep_probability_and_unit_rescaling_pres
 
 def test_mean_rescaling_divides_by_the_share_kept_in_each_image(hidden):
     key = jax.random.key(3)
-    plain, mean = (
-        excitation_dropout(key, head, hidden + 1, LABELS, 0.5, rescale=rescale)
-        for rescale in ("none", "mean")
-    )
+    plain, mean = jax.jit(
+        lambda hidden: [
+            excitation_dropout(key, head, hidden + 1, LABELS, 0.5, rescale=rescale)
+            for rescale in ("none", "mean")
+        ]
+    )(hidden)
     kept = (plain > 0).mean(1, keepdims=True)
     np.testing.assert_allclose(mean, plain / kept, rtol=1e-6)
 
@@ -170,7 +187,8 @@ def test_mean_rescaling_divides_by_the_share_kept_in_each_image(hidden):
 
 def test_gradient_is_that_of_the_network_with_fixed_factors(hidden):
     key = jax.random.key(0)
-    factors = Excitation(0.5).factors(key, hidden, head=head, labels=LABELS)
+    scheme = Excitation(0.5)
+    factors = jax.jit(lambda h: scheme.factors(key, h, head=head, labels=LABELS))(hidden)
 
     def loss(weights, mask):
         first, second = weights
@@ -180,8 +198,13 @@ def test_gradient_is_that_of_the_network_with_fixed_factors(hidden):
         return -jax.nn.log_softmax(logits)[jnp.arange(BATCH), LABELS].mean()
 
     weights = jnp.asarray(FIRST), jnp.asarray(SECOND)
-    ours = jax.grad(loss)(weights, lambda top, h: excitation_dropout(key, top, h, LABELS, 0.5))
-    fixed = jax.grad(loss)(weights, lambda top, h: h * factors)
+    masks = (
+        lambda top, h: excitation_dropout(key, top, h, LABELS, 0.5),
+        lambda top, h: h * factors,
+    )
+    ours, fixed = jax.jit(lambda weights: [jax.grad(loss)(weights, mask) for mask in masks])(
+        weights
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, fixed)
 
 
@@ -209,7 +232,7 @@ def _equations(jaxpr):
 
 def test_under_jit_vmap_scan_sharding_and_bfloat16(hidden):
     key = jax.random.key(0)
-    plain = excitation_dropout(key, head, hidden, LABELS, 0.5)
+    plain = excitation_dropout(key, head, hidden, LABELS, 0.5)  # outside jit, once
     jitted = jax.jit(lambda k, h, t, p: excitation_dropout(k, head, h, t, p))
     np.testing.assert_allclose(jitted(key, hidden, LABELS, 0.5), plain, atol=1e-6)
     keys, bases = jax.random.split(key, 3), jnp.array([0.3, 0.5, 0.7])
@@ -254,13 +277,24 @@ def test_one_model_takes_every_scheme(scheme):
     model = Model(scheme, nnx.Rngs(0))
     model.train()
     x = jnp.asarray(X)
-    first, second = (model(x, LABELS, step=10**5) for _ in range(2))
+
+    @nnx.jit
+    def both(model):
+        return [model(x, LABELS, step=10**5) for _ in range(2)]
+
+    first, second = both(model)
     assert (first != second).any()  # another key in each call
     model.eval()
-    expected = nnx.relu(model.fc1(x))
-    if isinstance(scheme, Standout):
-        expected *= jax.nn.sigmoid(model.fc1(x))
-    np.testing.assert_allclose(model(x), model.fc2(expected), rtol=1e-5)
+
+    @nnx.jit
+    def quiet(model):
+        expected = nnx.relu(model.fc1(x))
+        if isinstance(scheme, Standout):
+            expected *= jax.nn.sigmoid(model.fc1(x))
+        return model(x), model.fc2(expected)
+
+    found, expected = quiet(model)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_standard_dropout_per_batch_drops_the_same_neurons_of_all_images():

@@ -74,9 +74,11 @@ def _output(model, height, width):
     return jax.eval_shape(lambda state, x: nnx.merge(graph, state)(x), state, images)
 
 
-def _tap_shapes(model, side):
+@functools.cache
+def _tap_shapes(name):
     """Returns `{tap: shape}` by a walk over the jaxpr."""
-    graph, state = nnx.split(model)
+    model = _abstract(name)
+    graph, state, side = *nnx.split(model), _side(model)
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
     jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, images)
     return {
@@ -118,28 +120,27 @@ def test_facts_that_neither_counts_nor_shapes_show():
 @pytest.mark.parametrize("name", models.names())
 def test_card_names_taps_that_exist(name):
     model = _abstract(name)
-    shapes = _tap_shapes(model, _side(model))
+    shapes = _tap_shapes(name)
     assert len(shapes[model.card.ground_at]) == 4
     assert len(shapes[model.card.cam_at]) == 4
 
 
 @pytest.mark.parametrize("name", models.names())
 def test_torchvision_names_are_all_taps(name):
-    model = _abstract(name)
     try:
         names = models.torchvision_names(name)
     except ValueError as error:
         assert "torchvision has no network" in str(error)
         assert name.startswith(("cifar", "mobilenet", "cnn", "compact"))
         return
-    assert set(names) == set(_tap_shapes(model, _side(model)))
+    assert set(names) == set(_tap_shapes(name))
     assert len(set(names.values())) == len(names)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "squeezenet1_1", "resnet18"])
 def test_taps_have_the_shapes_of_torchvisions_modules(golden, name):
     maps = np.load(golden / f"{name}.npz")
-    shapes = _tap_shapes(_abstract(name), 224)
+    shapes = _tap_shapes(name)
     modules = {module: tap for tap, module in models.torchvision_names(name).items()}
     checked = [key for key in maps.files if key.startswith("eb/")]
     assert checked

@@ -164,6 +164,13 @@ def test_bad_descriptors_are_named():
         caption_guided_saliency(MODELS["s2vt"], np.full((2, 3, WIDTH), np.nan), WORDS)
 
 
+def test_known_descriptors_may_stand_under_the_jit_of_the_words():
+    explain = functools.partial(
+        caption_guided_saliency, MODELS["s2vt"], jnp.ones((BATCH, TIME, WIDTH))
+    )
+    assert jax.eval_shape(explain, WORDS).shape == (BATCH, LENGTH, TIME)
+
+
 def test_words_are_found_in_a_caption():
     assert content_places("while a ring stands still the disc moves up") == (2, 3, 4, 6, 7, 8)
     assert content_places("of the") == content_places("") == ()
