@@ -1,6 +1,6 @@
 """Draws the picture that comes with the package: an airplane above a ship at sea.
 
-    python experiments/example_photograph.py --output jaxground/data/example.jpg
+    python -m experiments.example_photograph --output jaxground/data/example.jpg
 
 Drawn, so that it is ours to give away, and of two things that the embedded network knows.
 Needs Pillow and NumPy, takes a second; the same bits wherever their versions are the same.

@@ -1,8 +1,8 @@
 """Measures every explainer with every metric, with intervals: which is best at what?
 
-    python experiments/explainers.py --work /tmp/explainers      # everything, resumable: an hour
-    python experiments/explainers.py --play scenes --work /tmp/explainers
-    python experiments/explainers.py --smoke                     # a little, writes nothing
+    python -m experiments.explainers --work /tmp/explainers      # everything, resumable: an hour
+    python -m experiments.explainers --play scenes --work /tmp/explainers
+    python -m experiments.explainers --smoke                     # a little, writes nothing
 
 `scenes`: drawn scenes of two or three shapes among blobs, and the small network that was trained to
 name the shapes (scenes_network); the truth are the exact masks.
@@ -26,9 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import comparisons
-from plays import PLAYS, Play
-
+from experiments import comparisons
+from experiments.plays import PLAYS, Play
 from jaxground import evaluation
 from jaxground.evaluation.folders import finished, run
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from compact_vgg.photographs import data_folder, load_cifar10
-from scenes_network.network import SCENES, load
 
+from experiments.compact_vgg.photographs import data_folder, load_cifar10
+from experiments.scenes_network.network import SCENES, load
 from jaxground import data, evaluation, models
 from jaxground.data import mosaics, scenes
 from jaxground.evaluation.classes import category_classes

@@ -1,8 +1,8 @@
 """Sanity figure: does an explanation change when the network loses what it has learnt?
 
-    python experiments/sanity.py --weights ../shared/data/weights/squeezenet1_1.safetensors \
+    python -m experiments.sanity --weights ../shared/data/weights/squeezenet1_1.safetensors \
         --images ../shared/data/imagenet_sample_500/images
-    python experiments/sanity.py --smoke      # the embedded network and its photograph, seconds
+    python -m experiments.sanity --smoke      # the embedded network and its photograph, seconds
 
 Layers are randomised one after another from the output down (Adebayo et al., "Sanity Checks for
 Saliency Maps", NeurIPS 2018), each by a draw of the network's own initialiser, as published, or

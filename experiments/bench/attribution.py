@@ -1,8 +1,8 @@
 """Times explainers against a forward pass, interleaved in one run, and prints their ratios.
 
-    python experiments/bench/attribution.py                 # all rows, ten minutes on two cores
-    python experiments/bench/attribution.py --smoke         # tiny images, seconds
-    python experiments/bench/attribution.py --rows vgg16 --repeats 15
+    python -m experiments.bench.attribution                 # all rows, ten minutes on two cores
+    python -m experiments.bench.attribution --smoke         # tiny images, seconds
+    python -m experiments.bench.attribution --rows vgg16 --repeats 15
 
 Every row is a ratio of medians over rounds in which all of its functions run once, in turn, on the
 same images; compilation is timed apart; memory is what XLA's buffer assignment reports for the
@@ -19,9 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from timing import interleave, timed
 
 import jaxground
+from experiments.bench.timing import interleave, timed
 from jaxground import models
 
 

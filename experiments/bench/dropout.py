@@ -1,8 +1,8 @@
 """Times a training step with excitation dropout against one with standard dropout.
 
-    python experiments/bench/dropout.py                  # CNN-2 and VGG-16, minutes on two cores
-    python experiments/bench/dropout.py --models cnn_2 --batch 16 --runs 1 2 5
-    python experiments/bench/dropout.py --smoke          # CNN-2, four images, seconds
+    python -m experiments.bench.dropout                  # CNN-2 and VGG-16, minutes on two cores
+    python -m experiments.bench.dropout --models cnn_2 --batch 16 --runs 1 2 5
+    python -m experiments.bench.dropout --smoke          # CNN-2, four images, seconds
 
 Interleaved in one run: a step is forward, backward and update (momentum), under `jax.jit`, on
 random images. The models know nothing of dropout: `jaxground.split` parts them at the layer. The
@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from timing import Timed, interleave, timed
 
 import jaxground
+from experiments.bench.timing import Timed, interleave, timed
 from jaxground import dropout, models
 
 # name: layer, input side, classes, multiply-adds of the network, of the head (forward, one image)

@@ -1,8 +1,8 @@
 """Times RISE against plain forward passes, and the pointing game against its explainer.
 
-    python experiments/bench/perturbation.py             # 8,000 masks, minutes on two cores
-    python experiments/bench/perturbation.py --smoke     # tiny, seconds
-    python experiments/bench/perturbation.py --model vgg16 --size 224 --batches 32 64 128 256
+    python -m experiments.bench.perturbation             # 8,000 masks, minutes on two cores
+    python -m experiments.bench.perturbation --smoke     # tiny, seconds
+    python -m experiments.bench.perturbation --model vgg16 --size 224 --batches 32 64 128 256
 
 Forward passes are timed at several batch sizes first; their best is the reference, and RISE runs at
 the same batch size. A mask is drawn, multiplied and looked at within its pass, so that RISE does
@@ -19,9 +19,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from timing import Timed, interleave, timed
 
 import jaxground
+from experiments.bench.timing import Timed, interleave, timed
 from jaxground import attribution, maps, metrics, models
 
 KEY = jax.random.key(0)

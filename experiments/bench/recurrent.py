@@ -1,9 +1,9 @@
 """Times grounding in videos against a forward pass, interleaved in one run, and prints ratios.
 
-    python experiments/bench/recurrent.py                       # 112 pixels, minutes on two cores
-    python experiments/bench/recurrent.py --size 224 --repeats 3 --output recurrent.json
-    python experiments/bench/recurrent.py --memory --frames 16 32 64 128    # compiles, runs nothing
-    python experiments/bench/recurrent.py --smoke               # tiny frames, a minute
+    python -m experiments.bench.recurrent                       # 112 pixels, minutes on two cores
+    python -m experiments.bench.recurrent --size 224 --repeats 3 --output recurrent.json
+    python -m experiments.bench.recurrent --memory --frames 16 32 64 128    # compiles, runs nothing
+    python -m experiments.bench.recurrent --smoke               # tiny frames, a minute
 
 The network is VGG-16 to fc7, an LSTM of 256 ReLU units and a classifier of 101 classes, with random
 weights; rows at several numbers of frames say whether time stays in proportion and memory linear
@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from timing import interleave, memory, timed
 
 import jaxground
+from experiments.bench.timing import interleave, memory, timed
 from jaxground import models
 from jaxground.core import split
 from jaxground.spatiotemporal import (

@@ -1,6 +1,6 @@
 """Measures CompactVGG: what it recognises, and whether Excitation Backprop points at it.
 
-    python experiments/compact_vgg/evaluate.py --output experiments/compact_vgg/runs/evaluation
+    python -m experiments.compact_vgg.evaluate --output runs/compact_vgg/evaluation
 
 About a minute on two idle CPU cores; writes metrics.json, whose numbers the README repeats.
 
@@ -23,8 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from photographs import HELD_OUT, OTHER, Photographs, load_cifar10, load_tiny_imagenet
 
+from experiments.compact_vgg.photographs import (
+    HELD_OUT,
+    OTHER,
+    Photographs,
+    load_cifar10,
+    load_tiny_imagenet,
+)
 from jaxground import maps, models
 from jaxground.attribution import contrastive_excitation_backprop, excitation_backprop
 from jaxground.data.mosaics import draw_mosaics

@@ -1,7 +1,7 @@
 """Trains the network that names the shapes in drawn scenes, in seven minutes of one core.
 
-    python experiments/scenes_network/train.py           # writes scenes_network.safetensors
-    python experiments/scenes_network/train.py --smoke   # 4 steps, writes nothing
+    python -m experiments.scenes_network.train           # writes scenes_network.safetensors
+    python -m experiments.scenes_network.train --smoke   # 4 steps, writes nothing
 
 Scenes are drawn inside the training step: scene `i` of seed 1 is seen once. Two losses are summed,
 as in `compact_vgg`: cross-entropy of the features averaged over each object (what is here? over
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from network import CARD, SCENES, WEIGHTS, ScenesNetwork
 from safetensors.numpy import save_file
 
+from experiments.scenes_network.network import CARD, SCENES, WEIGHTS, ScenesNetwork
 from jaxground.data.scenes import draw_scenes
 
 BATCH, PEAK, REPORT = 64, 2e-3, 100  # scenes a step, learning rate, steps a report

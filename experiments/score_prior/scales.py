@@ -1,7 +1,7 @@
 """Plays the pointing game with three questions, at several sizes and taps.
 
-    python experiments/score_prior/scales.py --output experiments/score_prior/scales.json
-    python experiments/score_prior/scales.py --photographs 4     # a smoke test
+    python -m experiments.score_prior.scales --output experiments/score_prior/scales.json
+    python -m experiments.score_prior.scales --photographs 4     # a smoke test
 
 Excitation Backprop of SqueezeNet 1.1 on `coco_mini`, in the protocol of
 `experiments/pointing_game.py`. The questions: the logit of the category's likeliest class, its
@@ -15,7 +15,6 @@ quarter of an hour on two idle cores.
 import argparse
 import itertools
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,22 +28,11 @@ from flax import nnx
 from jax import Array
 from PIL import Image
 
+from experiments.pointing_game import Batch, Config, Pair, draw, pairs_of
+from experiments.shared_canvases import canvases, point, squeezenet_on_canvases, valid_part
 from jaxground import data, metrics, models
 from jaxground.attribution import excitation_backprop
 from jaxground.scores import any_of, prior, score_values
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pointing_game import (
-    Batch,
-    Config,
-    Pair,
-    canvases,
-    draw,
-    pairs_of,
-    point,
-    squeezenet_on_canvases,
-    valid_part,
-)
 
 SIZES = (224, 352, 480, 640)
 COMBINATIONS = tuple(c for n in (1, 2, 3) for c in itertools.combinations(SIZES, n))

@@ -1,6 +1,6 @@
 """Finds out when explaining the log-probability in place of the logit helps, and why.
 
-    python experiments/score_prior/when.py --output experiments/score_prior/when.json
+    python -m experiments.score_prior.when --output experiments/score_prior/when.json
 
 Four kinds of pictures, each with boxes: one object or several, on a network whose classifier is
 a 1x1 convolution (SqueezeNet) and on one with a linear map above the mean (CompactVGG). Of every

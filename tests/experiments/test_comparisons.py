@@ -1,20 +1,9 @@
 """Which method is best: differences on shared photographs, and methods on few of them."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[2] / "experiments" / "comparisons.py"
-
-
-@pytest.fixture(scope="module")
-def comparisons():
-    spec = importlib.util.spec_from_file_location("comparisons", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from experiments import comparisons
 
 
 def record(number, **values):
@@ -30,7 +19,7 @@ def record(number, **values):
     }
 
 
-def test_methods_meet_on_the_photographs_that_both_have(comparisons):
+def test_methods_meet_on_the_photographs_that_both_have():
     rng = np.random.default_rng(0)
     hard = rng.uniform(0.2, 0.6, (40, 2))
     hard[:5] += 0.4  # the dear method meets five easy photographs, where all do well
@@ -51,7 +40,7 @@ def test_methods_meet_on_the_photographs_that_both_have(comparisons):
     assert lines[-1].startswith("insertion: good, before dear by +0.05")
 
 
-def test_noise_is_no_difference_and_small_values_may_be_good(comparisons):
+def test_noise_is_no_difference_and_small_values_may_be_good():
     rng = np.random.default_rng(1)
     rows = rng.normal(0.5, 0.1, (30, 2, 2))
     records = [record(i, one=list(row[0]), other=list(row[1])) for i, row in enumerate(rows)]
@@ -65,7 +54,7 @@ def test_noise_is_no_difference_and_small_values_may_be_good(comparisons):
     assert found["best"] == least and found["difference"]["value"] < 0
 
 
-def test_percent_by_category_as_the_metric_is(comparisons):
+def test_percent_by_category_as_the_metric_is():
     records = [record(0, one=[0.9, 0.9], other=[0.9, 0.1]), record(1, one=[0.9, 0.1], other=[0, 0])]
     scores = comparisons.score(records, ["one", "other"], ["cat", "dog"])
     gap = comparisons.compare(records, scores, "pointing_game")["difference"]
@@ -74,6 +63,6 @@ def test_percent_by_category_as_the_metric_is(comparisons):
     assert hard["value"] == 50 and scores["one"]["pointing_game_difficult"]["n"] == 2
 
 
-def test_a_broken_photograph_is_no_score(comparisons):
+def test_a_broken_photograph_is_no_score():
     with pytest.raises(ValueError, match="truncated"):
         comparisons.merge([{"images": [{"key": "a", "error": "a.jpg is truncated"}]}])
