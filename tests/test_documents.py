@@ -12,6 +12,7 @@ from jaxground import attribution, models
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text()
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+LONG = {"02_compare_explainers"}  # to run: the others are longer compiled than run
 
 
 @pytest.mark.parametrize("section", ["In Python", "Your own model"])
@@ -21,8 +22,10 @@ def test_the_examples_of_the_readme_run(section):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch, optimised):
+def test_a_notebook_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
+    if notebook.stem in LONG:
+        request.getfixturevalue("optimised")
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
     names = {}
     for number, cell in enumerate(cells):

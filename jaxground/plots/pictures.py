@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -24,6 +25,9 @@ WIDTH = 2.2
 TITLE, GAP, MARGIN, BAR = 0.58, 0.15, 0.12, 0.16
 DPI = 150
 COLUMNS = 4
+
+# Compiled whole: one by one their operations take a second of compilation for each shape of map.
+_stretched, _peak = jax.jit(normalise), jax.jit(peak)
 
 
 def overlay(image: np.ndarray, map: ArrayLike) -> np.ndarray:
@@ -51,7 +55,7 @@ def overlay(image: np.ndarray, map: ArrayLike) -> np.ndarray:
     image = _as_photograph(image)
     if np.ndim(map) != 2:
         raise ValueError(f"the map has shape {np.shape(map)}: expected [height, width]")
-    return _lay_over(image, normalise(map))
+    return _lay_over(image, _stretched(map))
 
 
 def overlay_video(frames: np.ndarray, maps: ArrayLike) -> np.ndarray:
@@ -82,7 +86,7 @@ def overlay_video(frames: np.ndarray, maps: ArrayLike) -> np.ndarray:
             f"frames {np.shape(frames)} and maps {shape}: expected [time, height, width, 3] and "
             "[time, h, w]"
         )
-    values = np.asarray(normalise(np.maximum(maps, 0).reshape(-1, shape[-1]))).reshape(shape)
+    values = np.asarray(_stretched(np.maximum(maps, 0).reshape(-1, shape[-1]))).reshape(shape)
     pairs = zip(frames, values, strict=True)
     return np.stack([_lay_over(_as_photograph(frame), value) for frame, value in pairs])
 
@@ -183,7 +187,7 @@ def _mark(axes, values: np.ndarray, shape: tuple[int, ...]) -> None:
     finite = values[np.isfinite(values)]
     if finite.size and finite.min() < finite.max():
         # The centre of the cell, not the peak of the interpolation, which leans to the border.
-        y, x = (np.asarray(peak(values)) + 0.5) * shape[:2] / np.array(values.shape) - 0.5
+        y, x = (np.asarray(_peak(values)) + 0.5) * shape[:2] / np.array(values.shape) - 0.5
         axes.plot(x, y, "o", ms=9, mfc="none", mec="black", mew=2.4, clip_on=False)
         axes.plot(x, y, "o", ms=9, mfc="none", mec="white", mew=1.2, clip_on=False)
         return

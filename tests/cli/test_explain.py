@@ -1,5 +1,6 @@
 """`jaxground explain`, from the command line to the files, with networks that come along."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jaxground import attribution, excitation_backprop, maps, models, plots, weights
+from jaxground import attribution, excitation_backprop, maps, models, plots, taps, weights
 from jaxground.cli import main
 from jaxground.data.example import example_photograph
 from jaxground.data.images import read_image
-from jaxground.methods import METHODS
+from jaxground.evaluation.explainers import plain
+from jaxground.methods import METHODS, default_tap
 from jaxground.models.registry import entry
 
 QUICK = "--size", "32"  # small inputs for what does not depend on them
@@ -77,9 +79,14 @@ def test_the_record_and_the_map_are_those_of_the_library(folder):
     pixels = Image.fromarray(read_image(photo)).resize((side, side), Image.Resampling.BILINEAR)
     images = jnp.asarray(model.preprocess(np.asarray(pixels), crop=False)[None])
     at = model.card.ground_at
-    expected = excitation_backprop(model, images, jnp.array([[6, 9]]), at=at)[0]
+
+    @jax.jit
+    def asked(model, images):
+        found = excitation_backprop(model, images, jnp.array([[6, 9]]), at=at)
+        return found[0], jax.nn.softmax(model(images))[0]
+
+    expected, probabilities = jax.device_get(asked(model, images))
     np.testing.assert_allclose(arrays["maps"], expected, rtol=1e-3, atol=1e-7)
-    probabilities = np.asarray(jax.nn.softmax(model(images)))[0]
     np.testing.assert_allclose(arrays["probabilities"], probabilities[[6, 9]], rtol=1e-4)
     assert arrays["targets"].tolist() == [6, 9]
 
@@ -106,9 +113,30 @@ def test_the_record_and_the_map_are_those_of_the_library(folder):
 
 
 SLOW = "rise extremal_perturbation integrated_gradients smooth_grad(gradient) score_cam".split()
+# Where and how they are read, and so the way through the command, is as of one that is run.
+ALIKE = {
+    "excitation_backprop": "contrastive_excitation_backprop",
+    "input_x_gradient": "gradient",
+    "guided_backprop": "gradient",
+    "deconvnet": "gradient",
+    "grad_cam_plus_plus": "grad_cam",
+    "layer_cam": "grad_cam",
+}
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in SLOW])
+def test_methods_that_are_read_alike_make_maps_alike():
+    model = models.create("compact_vgg", "embedded")
+    given = jnp.zeros((1, 32, 42, 3)), jnp.array([[8]]), jax.random.split(jax.random.key(0), 1)
+    shapes = taps(model, given[0])
+    for name, like in ALIKE.items():
+        one, other = (METHODS[name]._replace(threshold=0) for name in (name, like))
+        assert one == other
+        at = default_tap(name, model.card, shapes)
+        found = jax.eval_shape(functools.partial(plain(name, at), model), *given)
+        assert found.shape == (1, 1, *(shapes[at].shape[1:3] if at else (32, 42))), name
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in [*SLOW, *ALIKE]])
 def test_every_method_runs(folder, method, monkeypatch):
     drawn, draw = [], plots.figure
 

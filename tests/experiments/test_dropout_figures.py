@@ -35,6 +35,26 @@ def tiny(folder):
     return recipe, network, inspection.prepare(images, recipe), labels
 
 
+@pytest.fixture(scope="module")
+def layer(tiny):
+    """The layer without dropout and with standout's factors, the logits, those of biases alone."""
+    recipe, network, images, _ = tiny
+
+    @jax.jit
+    def read(network, images):
+        plain, head = inspection.read_layer(network, images, recipe, "none")
+        halved, _ = inspection.read_layer(network, images, recipe, "standout")
+        pooled = jaxground.split(network, images, at="pool3").hidden
+        before = network.fc1(pooled.reshape(len(images), -1))
+        biases = head(jnp.zeros_like(plain))
+        return {
+            "plain": plain, "halved": halved, "before": before,
+            "logits": network(images), "biases": biases,
+        }  # fmt: skip
+
+    return read(network, images)
+
+
 def test_every_script_draws_its_figure(folder, tmp_path, monkeypatch, capsys):
     # The tiny network of `--smoke` is trained once, by the fixture.
     monkeypatch.setattr(inspection, "train_tiny", lambda _: None)
@@ -83,15 +103,15 @@ def test_histories_are_of_finished_runs_at_steps_that_all_seeds_have(tmp_path):
     np.testing.assert_array_equal(values, [[1, 3], [11, 13]])
 
 
-def test_compression_goes_from_the_whole_network_to_its_biases(folder, tiny):
-    recipe, network, images, labels = tiny
+def test_compression_goes_from_the_whole_network_to_its_biases(folder, tiny, layer):
+    recipe, network, _, labels = tiny
     test = inspection.read_test(recipe)
     found = compression_curves.measure_run(folder, "excitation-0.5-0", "excitation", test)
     rows = np.arange(len(labels))
-    intact = jax.nn.softmax(network(images))[rows, labels].mean()
-    _, head = inspection.read_layer(network, images, recipe, "excitation")
+    intact, biases = (
+        jax.nn.softmax(layer[name])[rows, labels].mean() for name in ("logits", "biases")
+    )
     neurons = network.fc1.bias[...].size
-    biases = jax.nn.softmax(head(jnp.zeros((len(labels), neurons))))[rows, labels].mean()
     for panel, values in found.items():
         assert values.shape == compression_curves.PANELS[panel].shares.shape
         np.testing.assert_allclose(values[0], intact, rtol=1e-5)
@@ -134,7 +154,7 @@ def test_a_network_whole_masked_and_without_its_best_neurons(tiny):
     assert float(found["share"]) == pytest.approx(2)
 
 
-def test_maps_of_an_intact_network_are_its_own(tiny):
+def test_maps_of_an_intact_network_are_its_own(tiny, layer):
     recipe, network, images, labels = tiny
     neurons = network.fc1.bias[...].size
 
@@ -149,7 +169,7 @@ def test_maps_of_an_intact_network_are_its_own(tiny):
     np.testing.assert_allclose(maps[0], own, atol=1e-6)
     np.testing.assert_array_equal(maps[1], 0)  # nothing is left to carry evidence
     rows = np.arange(len(labels))
-    np.testing.assert_allclose(scores[0], jax.nn.softmax(network(images))[rows, labels], rtol=1e-5)
+    np.testing.assert_allclose(scores[0], jax.nn.softmax(layer["logits"])[rows, labels], rtol=1e-5)
 
 
 def test_what_is_in_place_is_what_two_maps_share():
@@ -158,14 +178,6 @@ def test_what_is_in_place_is_what_two_maps_share():
     np.testing.assert_allclose(switched_off.in_place(maps)[:, 0], [1, 0.5, 0])
 
 
-def test_adaptive_dropout_acts_at_test_time(tiny):
-    recipe, network, images, _ = tiny
-    plain, _ = inspection.read_layer(network, images, recipe, "none")
-    halved, _ = inspection.read_layer(network, images, recipe, "standout")
-    before = network.fc1(network_below(network, images))
-    np.testing.assert_allclose(halved, plain * jax.nn.sigmoid(before), rtol=1e-5)
-
-
-def network_below(network, images):
-    pooled = jaxground.split(network, images, at="pool3").hidden
-    return pooled.reshape(len(images), -1)
+def test_adaptive_dropout_acts_at_test_time(layer):
+    kept = jax.nn.sigmoid(layer["before"])
+    np.testing.assert_allclose(layer["halved"], layer["plain"] * kept, rtol=1e-5)
