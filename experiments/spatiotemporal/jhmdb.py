@@ -29,6 +29,7 @@ from experiments.spatiotemporal.jhmdb_clips import (
     make_cnn,
     read_clips,
 )
+from experiments.spatiotemporal.jhmdb_order import make_answer, measure_order
 from experiments.training.records import resume_records, write_whole
 
 OUTPUT = Path(__file__).with_name("jhmdb.json")
@@ -177,7 +178,7 @@ def main() -> None:
     folder = options.networks / f"{options.kind}-pointing"
     folder.mkdir(exist_ok=True)
     parts = {
-        "order": lambda: jhmdb_time.measure_order(features, readers[0]),
+        "order": lambda: measure_order(tested, make_answer(networks[0], readers[0])),
         "halves": lambda: jhmdb_time.measure_halves(features, signals),
         "space": lambda: measure_space(networks, some, folder),
         "both": lambda: measure_both(networks, some, folder),

@@ -62,14 +62,21 @@ def play(found, masks, *, tolerance: int):
     )
 
 
-def without_network(frames: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Returns maps `[time, h, w]` of what changes, of the centre, and of random pixels."""
-    shape = frames.shape[:3]
-    change = np.abs(np.diff(frames.astype(np.float32), axis=0, prepend=frames[:1])).max(-1)
+def difference(frames: np.ndarray) -> np.ndarray:
+    """Returns `float32[time, h, w]`, how much each pixel changed since the frame before.
+
+    Of the first frame, how much it will change until the next.
+    """
+    change = np.abs(np.diff(frames.astype(np.float32), axis=0)).max(-1)
+    return np.concatenate([change[:1], change])
+
+
+def without_network(shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
+    """Returns maps that point to the centre, and to a random pixel, of frames `[time, h, w]`."""
     rows, columns = (np.abs(np.arange(n) - (n - 1) / 2) for n in shape[1:])
     centre = np.broadcast_to(-np.hypot(rows[:, None], columns), shape).astype(np.float32)
     noise = np.random.default_rng(seed).random(shape, np.float32)
-    return {"frame difference": change, "centre": centre, "chance": noise}
+    return {"centre": centre, "chance": noise}
 
 
 def measure_clip(program: Callable, cnn, clip: ActorClip, seed: int) -> dict[str, dict]:
@@ -79,7 +86,7 @@ def measure_clip(program: Callable, cnn, clip: ActorClip, seed: int) -> dict[str
     masks = clip.masks(size)
     video = jnp.asarray(preprocess(cnn, show(frames, LOOK)))[None]
     found = {name: each[0] for name, each in program(video, jnp.array([clip.label])).items()}
-    found |= without_network(frames, seed)
+    found |= {"frame difference": difference(frames), **without_network(frames.shape[:3], seed)}
     near = round(TOLERANCE * size[1])
     return {
         name: {
@@ -97,15 +104,17 @@ def measure_both(program: Callable, cnn, clip: ActorClip, other: ActorClip, firs
     another. "where and when" is the peak over all frames, on pixels; "when", in the right half.
     """
     halves = [each.frames() for each in ((clip, other) if first else (other, clip))]
-    frames = np.concatenate([half[::2] for half in halves])
-    pictures = np.concatenate([show(half, LOOK)[::2] for half in halves])  # the cut is no motion
-    size = frames.shape[1], frames.shape[2]
+    # Each half by itself: the cut is no motion.
+    pictures = np.concatenate([show(half, LOOK)[::2] for half in halves])
+    changes = np.concatenate([difference(half[::2]) for half in halves])
+    size = changes.shape[1], changes.shape[2]
     masks = clip.masks(size)[::2]
     nothing = np.zeros_like(masks)
     masks = np.concatenate([masks, nothing] if first else [nothing, masks])
     video = jnp.asarray(preprocess(cnn, pictures))[None]
     found = {name: each[0] for name, each in program(video, jnp.array([clip.label])).items()}
-    found |= {n: each for n, each in without_network(frames, seed).items() if n != "centre"}
+    found["frame difference"] = changes
+    found["chance"] = without_network(changes.shape, seed)["chance"]
     half = np.broadcast_to(masks.any((1, 2))[:, None, None], masks.shape)
     return {
         name: {

@@ -184,24 +184,3 @@ def measure_halves(features: Features, signals: Callable) -> dict[str, dict]:
             "more in the action": interval(right, spliced.groups),
         }
     return found
-
-
-def measure_order(features: Features, reader: ActionReader) -> dict[str, list[float]]:
-    """Returns how many test clips are right, with interval, for orders of their frames."""
-    tested = np.flatnonzero(features.is_test)
-    values = features.values[tested, 0]
-    time = values.shape[1]
-    rng = np.random.default_rng(SEED)
-    orders = {
-        "as they are": np.arange(time),
-        "shuffled": rng.permuted(np.tile(np.arange(time), (len(tested), 1)), axis=1),
-        "backwards": np.arange(time)[::-1],
-        "the middle one repeated": np.full(time, time // 2),
-    }
-    answer = jax.jit(lambda x: jax.nn.softmax(reader.classify(x)).mean(1).argmax(-1))
-    found = {}
-    for name, order in orders.items():
-        order = np.broadcast_to(order, (len(tested), time))
-        said = answer(np.take_along_axis(values, order[..., None], 1))
-        found[name] = interval(said == features.labels[tested], features.groups[tested])
-    return found

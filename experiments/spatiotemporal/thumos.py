@@ -11,7 +11,8 @@ rules. How the thesis merges clips, which scores it gives detections, and how it
 probability and evidence is not said: here a detection has the class's mean probability in its
 clip, and the combination is the sum of both, each stretched to 0..1.
 
-What was measured of a video is kept in the output folder: stopped, the same command goes on.
+What was measured of a video is kept in the output folder: stopped, the same command goes on. (After
+training the network again give another folder: the function is known by its name alone.)
 """
 
 import argparse
@@ -142,11 +143,11 @@ def score(questions: list[Question], rate: float) -> dict:
     """Returns the hits of each clip in which an action happens, and the detections of a video."""
     hits: dict[str, list[float]] = {name: [] for name in (*POINTING, "random")}
     for question in questions:
-        if question.inside.any():
+        length = np.isfinite(question.signals["probability"]).sum()
+        if question.inside.any() and length > 1:  # one frame has no peak
             for name in POINTING:
                 hit = metrics.temporal_pointing_game(question.signals[name], question.inside)
                 hits[name].append(float(hit))
-            length = np.isfinite(question.signals["probability"]).sum()
             hits["random"].append(float(question.inside.sum() / length))
     detections = []
     for question in questions:
@@ -163,11 +164,12 @@ def measure(network: ActionNetwork, known: ActionIntervals, videos: dict[str, Pa
     programs = make_programs(network)
     found = resume_records(path)
     with path.open("a") as file:
+        done = {row["video"] for row in found}
         for number, (name, video) in enumerate(videos.items()):
-            if number < len(found):
+            if name in done:
                 continue
             mine = (known.videos == known.names.index(name)) & (known.labels >= 0)
-            frames_a_second = rate or frame_rate(video)
+            frames_a_second = rate if video.is_dir() and rate else frame_rate(video)
             asked = ask_video(
                 network, programs, video, known.windows[mine], known.labels[mine], frames_a_second
             )
@@ -180,6 +182,8 @@ def measure(network: ActionNetwork, known: ActionIntervals, videos: dict[str, Pa
 
 def summarise(found: list[dict], known: ActionIntervals) -> dict:
     """Returns both tables: intervals over videos, and mean average precision in percent."""
+    if not any(row["hits"]["random"] for row in found):
+        raise SystemExit("no clip of these videos has frames of an action that is asked for")
     pointing = {}
     for name in (*POINTING, "random"):
         hits = [(hit, number) for number, row in enumerate(found) for hit in row["hits"][name]]
@@ -231,9 +235,12 @@ def main() -> None:
         parser.error(f"the network does not know {', '.join(unknown)}")
     names = tuple(known.names[i] for i in np.unique(known.videos[known.labels >= 0]))
     videos = find_videos(names[: options.limit], options.videos)
+    if any(value is not None and value <= 0 for value in (options.rate, options.limit)):
+        parser.error("--rate and --limit must be above zero")
     if not options.rate and any(path.is_dir() for path in videos.values()):
         parser.error("folders of frames do not say how many a second: give --rate")
-    recipe = {name: str(getattr(options, name)) for name in ("network", "split", "rate", "videos")}
+    told = "annotations", "videos", "network", "split", "rate"
+    recipe = {name: str(getattr(options, name)) for name in told}
     claim(options.output, recipe)
     found = measure(network, known, videos, options.output / "videos.jsonl", options.rate)
     results = summarise(found, known)

@@ -196,15 +196,16 @@ def summed_axes(hidden: Array, units: Units) -> tuple[int, ...]:
 
 def check_hidden(hidden: ArrayLike) -> Array:
     """Returns the activations of a layer as an array, or says what is wrong."""
-    hidden = jnp.asarray(hidden)
+    given, hidden = hidden, jnp.asarray(hidden)
     if not jnp.issubdtype(hidden.dtype, jnp.floating) or hidden.ndim < 2:
         raise TypeError(
             "hidden activations must be floating point [batch, ...], got "
             f"{hidden.dtype}{list(hidden.shape)}"
         )
-    if not isinstance(hidden, Tracer):
+    if not isinstance(given, Tracer):
         with jax.ensure_compile_time_eval():  # known values, even under the jit of a key
-            finite = np.asarray(jnp.isfinite(hidden).all(axis=tuple(range(1, hidden.ndim))))
+            finite = jnp.isfinite(jnp.asarray(given)).all(axis=tuple(range(1, hidden.ndim)))
+            finite = np.asarray(finite)
         if not finite.all():
             broken = np.flatnonzero(~finite).tolist()
             raise ValueError(f"hidden activations of images {broken} have NaN or infinite values")

@@ -72,7 +72,7 @@ def checked(images: jax.Array) -> jax.Array:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
             f"images are {images.dtype} where a network reads normalised floats: "
-            "pass network.preprocess(images)"
+            "pass network.card.preprocess(images)"
         )
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(

@@ -55,7 +55,7 @@ def overlay(image: np.ndarray, map: ArrayLike) -> np.ndarray:
     image = _as_photograph(image)
     if np.ndim(map) != 2:
         raise ValueError(f"the map has shape {np.shape(map)}: expected [height, width]")
-    return _lay_over(image, _stretched(map))
+    return _lay_over(image, _stretched(np.asarray(map)))
 
 
 def overlay_video(frames: np.ndarray, maps: ArrayLike) -> np.ndarray:

@@ -57,9 +57,9 @@ def caption_guided_saliency(
             "descriptors must be [batch, time, width] or [batch, time, h, w, width], got "
             f"{seen.shape}"
         )
-    if not isinstance(seen, Tracer):
+    if not isinstance(descriptors, Tracer):
         with jax.ensure_compile_time_eval():  # known values, even under the jit of the words
-            finite = bool(jnp.isfinite(seen).all())
+            finite = bool(jnp.isfinite(jnp.asarray(descriptors)).all())
         if not finite:
             raise ValueError("descriptors have NaN or infinite values")
     batch, places = len(seen), seen.shape[1:-1]

@@ -10,7 +10,13 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from experiments.spatiotemporal import jhmdb_clips, jhmdb_space, jhmdb_time, train_jhmdb
+from experiments.spatiotemporal import (
+    jhmdb_clips,
+    jhmdb_order,
+    jhmdb_space,
+    jhmdb_time,
+    train_jhmdb,
+)
 from experiments.spatiotemporal.jhmdb_clips import ActionReader, Features, split_sources
 from experiments.spatiotemporal.jhmdb_time import Signals
 from experiments.training import loop
@@ -122,16 +128,35 @@ def test_chance_is_the_share_of_windows_that_overlap_by_half():
     np.testing.assert_allclose(jhmdb_time.chance(np.array([0, 4]), 10, 3), by_hand)
 
 
-def test_a_network_that_knows_only_the_middle_frame_is_right_with_it_alone(features):
-    """A reader of one-hot labels that stand in the middle frame, and lie in all others."""
-    right, wrong = (np.eye(WIDTH)[(features.labels + i) % CLASSES] for i in (0, 1))
-    values = np.repeat(wrong[:, None, None], TIME, 2).astype(np.float32)
-    values[:, :, TIME // 2] = right[:, None]
-    reader = types.SimpleNamespace(classify=lambda x: 10 * jnp.asarray(x)[..., :CLASSES])
-    found = jhmdb_time.measure_order(features._replace(values=values), reader)
-    assert {name: mean for name, (mean, *_) in found.items()} == {
-        "as they are": 0, "shuffled": 0, "backwards": 0, "the middle one repeated": 100
-    }  # fmt: skip
+def test_orders_of_frames_reach_a_network_that_looks_for_them():
+    """Frames are their numbers; each network answers rightly to one order alone."""
+
+    class Numbered(Clip):
+        group = "video"
+
+        def frames(self):
+            return np.arange(6)
+
+    def right_if(known):
+        return lambda frames: int(not known(frames))
+
+    def found(known):
+        measured = jhmdb_order.measure_order([Numbered()] * 4, right_if(known))
+        return {name: mean for name, (mean, *_) in measured.items()}
+
+    steps = lambda frames: np.diff(frames).tolist()  # noqa: E731
+    names = "as they are", "shuffled", "backwards", "the middle one repeated"
+    for number, known in enumerate(
+        [
+            lambda frames: steps(frames) == [1] * 5,
+            lambda frames: len({abs(each) for each in steps(frames)}) > 1,
+            lambda frames: steps(frames) == [-1] * 5,
+            lambda frames: frames.tolist() == [3] * 6,
+        ]
+    ):
+        assert found(known) == {name: 100.0 * (name == names[number]) for name in names}
+    orders = jhmdb_order.make_orders(6, 4)["shuffled"]
+    assert (np.sort(orders, 1) == np.arange(6)).all() and len({*map(tuple, orders)}) > 1
 
 
 def test_signals_are_those_of_the_paper(features):
@@ -208,6 +233,15 @@ def test_maps_that_show_the_actor_point_to_it_and_others_do_not(monkeypatch):
         both = jhmdb_space.measure_both(program, cnn, Clip(), Other(), first, 0)
         assert both["right"] == {"when": 1, "where and when": 1}
         assert both["wrong"] == {"when": 1, "where and when": 0}
+
+
+def test_the_difference_of_frames_points_to_what_moves_in_every_frame():
+    clip = Clip()
+    found = jhmdb_space.difference(clip.frames())
+    assert found.shape == (4, 20, 40)
+    moved = clip.masks()[1:] | clip.masks()[:-1]
+    np.testing.assert_array_equal(found[1:] > 0, moved)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_boxes_are_those_of_all_pixels():

@@ -11,6 +11,7 @@ from PIL import Image
 from experiments.spatiotemporal import thumos
 from experiments.spatiotemporal.networks import ActionNetwork
 from experiments.training.records import read_records
+from jaxground.data import write_video
 from jaxground.data.thumos import CATEGORIES
 
 RED, GREEN = CATEGORIES.index("Billiards"), CATEGORIES.index("Diving")
@@ -105,6 +106,30 @@ def test_what_is_refused_before_any_work(films, monkeypatch, capsys, more, netwo
         run(monkeypatch, films, *more, network=network)
     assert said in capsys.readouterr().err
     assert not (films / "found").exists()
+
+
+def test_seconds_of_a_film_and_of_its_short_last_clip(tmp_path, monkeypatch):
+    """A film of 25 frames a second: green, and from frame 8 on red, then green."""
+    pytest.importorskip("av", reason="films need the extra `video`")
+    monkeypatch.setattr(thumos, "CLIP", 8)
+    monkeypatch.setattr(thumos, "BATCH", 4)
+    (tmp_path / "videos").mkdir()
+    frames = np.zeros((13, 16, 16, 3), np.uint8)
+    frames[:8, ..., 1] = frames[11:, ..., 1] = frames[8:11, ..., 0] = 255
+    write_video(tmp_path / "videos" / "video_test_0000001.mp4", frames, rate=25)
+    (tmp_path / "times").mkdir()
+    for name in (*CATEGORIES, "Ambiguous"):
+        text = "video_test_0000001 0.44 9\n" if name == "Diving" else ""
+        (tmp_path / "times" / f"{name}_test.txt").write_text(text)
+    found = run(monkeypatch, tmp_path, "--rate", "3")  # of folders only
+    (row,) = read_records(tmp_path / "found" / "videos.jsonl")
+    assert found["clips with an action"] == 1 and found["pointing"]["cEB-R"][0] == 100
+    assert row["hits"]["random"] == [2 / 5], "frames 11 and 12 of 8 to 12"
+    ((start, end, confidence, label),) = (each for each in row["detections"] if each[0] > 0.3)
+    assert (start, end, label) == (11 / 25, 13 / 25, GREEN)
+    # Logits of the last clip, about, for one of twenty classes.
+    up = [np.exp(g) / (np.exp(g) + np.exp(-g) + 18) for g in (-1, -2, -3, -2, -1)]
+    assert confidence == pytest.approx(np.mean(up), abs=0.02)
 
 
 def test_missing_films_are_named(films, monkeypatch):

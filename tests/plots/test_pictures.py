@@ -47,6 +47,12 @@ def test_maps_without_contrast_leave_the_photograph_grey(values):
     assert np.corrcoef(picture.mean(-1).ravel(), PHOTO.mean(-1).ravel())[0, 1] > 0.85
 
 
+def test_a_map_may_be_a_list():
+    image = np.full((2, 2, 3), 100, np.uint8)
+    rows = [[0.0, 1.0], [0.5, 0.25]]
+    np.testing.assert_array_equal(plots.overlay(image, rows), plots.overlay(image, np.array(rows)))
+
+
 def test_a_hole_in_a_map_stays_grey():
     values = np.eye(4)
     values[0, 0] = np.nan
