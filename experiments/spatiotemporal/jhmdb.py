@@ -30,7 +30,8 @@ from experiments.spatiotemporal.jhmdb_clips import (
     read_clips,
 )
 from experiments.spatiotemporal.jhmdb_order import make_answer, measure_order
-from experiments.training.records import resume_records, write_whole
+from experiments.training.records import claim, resume_records, write_whole
+from jaxground.weights import sha256
 
 OUTPUT = Path(__file__).with_name("jhmdb.json")
 FIGURE = Path(__file__).with_name("figures") / "jhmdb_halves.png"
@@ -163,20 +164,26 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--smoke", action="store_true", help="few clips, untrained, no results")
     options = parser.parse_args()
+    kinds = options.kind, "frame"
+    weights = {kind: options.networks / f"{LOOK}-{kind}.safetensors" for kind in kinds}
+    missing = [path for path in weights.values() if not path.is_file()]
+    if missing and not options.smoke:
+        parser.error(f"there is no {missing[0]}: train_jhmdb writes it")
     clips, classes = read_clips(12 if options.smoke else None)
     features = compute_features(clips, LOOK, options.networks)
     tested = [clip for clip in clips if clip.is_test]
     readers = [
         ActionReader(kind, len(classes), rngs=nnx.Rngs(0))
         if options.smoke
-        else load_reader(options.networks / f"{LOOK}-{kind}.safetensors", kind, len(classes))
-        for kind in (options.kind, "frame")
+        else load_reader(weights[kind], kind, len(classes))
+        for kind in kinds
     ]
     networks = make_cnn(), *readers
     signals = jhmdb_time.make_signals(*readers)
     some = tested[:2] if options.smoke else tested
     folder = options.networks / f"{options.kind}-pointing"
-    folder.mkdir(exist_ok=True)
+    digests = {kind: "untrained" if options.smoke else sha256(weights[kind]) for kind in kinds}
+    claim(folder, digests)  # scores that are kept there are of these networks
     parts = {
         "order": lambda: measure_order(tested, make_answer(networks[0], readers[0])),
         "halves": lambda: jhmdb_time.measure_halves(features, signals),
