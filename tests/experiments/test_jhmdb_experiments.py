@@ -123,6 +123,16 @@ def test_windows_are_found_by_signals_that_know_them_and_not_by_flat_ones(featur
     assert scores["chance"]["unknown"].mean() == 0  # all ten frames overlap by 0.3
 
 
+def test_spliced_clips_are_grouped_by_the_source_of_the_action(features):
+    numbers = np.arange(24, dtype=np.float32)[:, None, None, None]
+    known = features._replace(values=np.broadcast_to(numbers, features.values.shape))
+    spliced = jhmdb_time.splice(known, length=10, inside=3)
+    for (start, _), frames, group in zip(
+        spliced.plan.times, spliced.features, spliced.groups, strict=True
+    ):
+        assert group == features.groups[int(frames[int(start), 0])]
+
+
 def test_chance_is_the_share_of_windows_that_overlap_by_half():
     by_hand = [2 / 8, 3 / 8]  # of [0, 3): starts 0, 1; of [4, 7): 3, 4, 5
     np.testing.assert_allclose(jhmdb_time.chance(np.array([0, 4]), 10, 3), by_hand)
@@ -242,6 +252,20 @@ def test_the_difference_of_frames_points_to_what_moves_in_every_frame():
     moved = clip.masks()[1:] | clip.masks()[:-1]
     np.testing.assert_array_equal(found[1:] > 0, moved)
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_cut_between_two_clips_is_no_motion():
+    seen = []
+
+    def program(video, targets):
+        seen.append(np.asarray(video))
+        return {"some": video.mean(-1)}
+
+    card = types.SimpleNamespace(preprocess=lambda x, crop: x / np.float32(255))
+    cnn = types.SimpleNamespace(card=card)
+    jhmdb_space.measure_both(program, cnn, Clip(), Other(), True, 0)
+    pictures = [jhmdb_clips.show(each.frames(), "motion")[::2] for each in (Clip(), Other())]
+    np.testing.assert_allclose(seen[0][0], np.concatenate(pictures) / 255, rtol=1e-6)
 
 
 def test_boxes_are_those_of_all_pixels():
